@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* clock.h - monotonic and wall time, per-process CPU time. */
+#ifndef BALE_BASE_CLOCK_H
+#define BALE_BASE_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+uint64_t bale_now_ns(void);	 /* monotonic */
+struct timespec bale_wall(void); /* CLOCK_REALTIME, for file times */
+uint64_t bale_cpu_ns(void);	 /* CPU time of the process */
+
+#endif
