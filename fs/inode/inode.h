@@ -33,12 +33,14 @@ struct bale_inode {
 				      size with unwritten data included */
 	bool row_dirty; /* lazily staged times; staged with the next txn */
 	bool deleted;	/* nlink 0: orphan row exists */
-	unsigned int nr_open; /* open handles */
 	struct bale_file_data *data; /* regular files, NULL until first used */
-	/* table.c: */
+	/* table.c, all guarded by the table's lock: */
 	struct bale_list hash_link, lru_link;
-	unsigned int refs; /* table lock */
-	uint64_t nr_lookup; /* table lock */
+	struct bale_list time_link; /* row_dirty: waits for a commit */
+	unsigned int refs;
+	uint64_t nr_lookup;
+	atomic_uint nr_open; /* open handles; read anywhere */
+	int state;
 };
 
 /* ---- the filesystem (fs.c) ---- */
