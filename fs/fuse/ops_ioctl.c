@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ops_ioctl.c - chattr's flags, our own calls (balefs/ioctl.h), and in test
+ * mounts the shutdown call that xfs, ext4 and f2fs have.
+ */
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "balefs/ioctl.h"
+#include "fs/base/clock.h"
+#include "fs/base/log.h"
+#include "fs/fuse/reply.h"
+
+/* Of xfs_fs.h; the argument is a uint32_t. */
+#define GOINGDOWN      _IOR('X', 125, uint32_t)
+enum { GOINGDOWN_SYNC = 0 }; /* others: forget what is not committed */
+
+static const struct {
+	uint32_t ours, chattr, xflag;
+} flag_map[] = {
+	{ BALE_INODE_COMPRESS, FS_COMPR_FL, 0 },
+	{ BALE_INODE_NOCOMP, FS_NOCOMP_FL, 0 },
+	{ BALE_INODE_IMMUTABLE, FS_IMMUTABLE_FL, FS_XFLAG_IMMUTABLE },
+	{ BALE_INODE_APPEND, FS_APPEND_FL, FS_XFLAG_APPEND },
+	{ BALE_INODE_NODUMP, FS_NODUMP_FL, FS_XFLAG_NODUMP },
+	{ BALE_INODE_NOATIME, FS_NOATIME_FL, FS_XFLAG_NOATIME },
+	{ BALE_INODE_SYNC, FS_SYNC_FL, FS_XFLAG_SYNC },
+};
+enum { NR_FLAGS = sizeof(flag_map) / sizeof(flag_map[0]) };
+
+/* One ioctl: what came in, and where the answer goes. */
+struct call {
+	fuse_req_t req;
+	struct bale_session *s;
+	struct bale_inode *i;
+	const void *in;
+	size_t in_size;
+	union {
+		unsigned int flags;
+		struct fsxattr fsx;
+		struct bale_ioc_mount mount;
+		struct bale_ioc_file file;
+		struct bale_ioc_recompress recompress;
+	} out;
+	size_t out_size; /* of the answer */
+};
+
+static int get_flags(struct call *c)
+{
+	struct bale_inode_row row;
+
+	bale_inode_attr(c->i, &row);
+	for (size_t n = 0; n < NR_FLAGS; n++)
+		if (row.flags & flag_map[n].ours)
+			c->out.flags |= flag_map[n].chattr;
+	c->out_size = sizeof(c->out.flags);
+	return 0;
+}
+
+static uint32_t all_ours(void)
+{
+	uint32_t all = 0;
+
+	for (size_t n = 0; n < NR_FLAGS; n++)
+		all |= flag_map[n].ours;
+	return all;
+}
+
+static int store_flags(struct call *c, uint32_t keep, uint32_t set)
+{
+	struct bale_inode_row row;
+
+	bale_inode_attr(c->i, &row);
+	return bale_inode_set_flags(c->i,
+				    (row.flags & all_ours() & keep) | set);
+}
+
+static int set_flags(struct call *c)
+{
+	unsigned int flags, known = 0;
+	uint32_t ours = 0;
+
+	if (c->in_size < sizeof(flags))
+		return -EINVAL;
+	memcpy(&flags, c->in, sizeof(flags));
+	for (size_t n = 0; n < NR_FLAGS; n++) {
+		known |= flag_map[n].chattr;
+		if (flags & flag_map[n].chattr)
+			ours |= flag_map[n].ours;
+	}
+	if (flags & ~known)
+		return -EOPNOTSUPP;
+	return store_flags(c, 0, ours);
+}
+
+static int get_fsxattr(struct call *c)
+{
+	struct bale_inode_row row;
+
+	bale_inode_attr(c->i, &row);
+	for (size_t n = 0; n < NR_FLAGS; n++)
+		if (row.flags & flag_map[n].ours)
+			c->out.fsx.fsx_xflags |= flag_map[n].xflag;
+	c->out_size = sizeof(c->out.fsx);
+	return 0;
+}
+
+static int set_fsxattr(struct call *c)
+{
+	struct fsxattr fsx;
+	uint32_t ours = 0, keep = 0, known = 0;
+
+	if (c->in_size < sizeof(fsx))
+		return -EINVAL;
+	memcpy(&fsx, c->in, sizeof(fsx));
+	for (size_t n = 0; n < NR_FLAGS; n++) {
+		known |= flag_map[n].xflag;
+		if (!flag_map[n].xflag)
+			keep |= flag_map[n].ours;
+		else if (fsx.fsx_xflags & flag_map[n].xflag)
+			ours |= flag_map[n].ours;
+	}
+	if ((fsx.fsx_xflags & ~known & ~(uint32_t)FS_XFLAG_HASATTR) ||
+	    fsx.fsx_projid || fsx.fsx_extsize || fsx.fsx_cowextsize)
+		return -EOPNOTSUPP;
+	return store_flags(c, keep, ours);
+}
+
+static int do_sync(struct call *c)
+{
+	return bale_fs_sync(c->s->fs);
+}
+
+static int do_mount(struct call *c)
+{
+	struct bale_store *st = bale_fs_store(c->s->fs);
+	struct bale_ioc_mount *m = &c->out.mount;
+	struct bale_cleaner_stats cleaner;
+	struct bale_meta_stats meta;
+	struct bale_space_info space;
+
+	bale_space_info(st, &space);
+	bale_meta_stats(bale_fs_meta(c->s->fs), &meta);
+	bale_cleaner_stats(st, &cleaner);
+	*m = (struct bale_ioc_mount){
+		.total = space.total,
+		.free = space.free,
+		.reserved = space.reserved,
+		.segments = space.segments,
+		.used = space.used,
+		.live = space.live,
+		.log_bytes = space.log_bytes,
+		.index_bytes = space.index_bytes,
+		.ckpt_bytes = space.ckpt_bytes,
+		.inodes = meta.rows[BALE_TABLE_inode],
+		.extents = meta.rows[BALE_TABLE_extent],
+		.commits = meta.commits,
+		.syncs = meta.syncs,
+		.log_written = meta.log_bytes_written,
+		.cleaner_freed = cleaner.bytes_freed,
+		.cleaner_copied = cleaner.bytes_copied,
+		.cleaner_punched = cleaner.bytes_punched,
+		.cpu_ns = bale_cpu_ns(),
+		.uptime_ns = bale_now_ns() - c->s->started_ns,
+		.error = bale_store_error(st),
+		.pid = (uint64_t)getpid(),
+	};
+	snprintf(m->cleaner_state, sizeof(m->cleaner_state), "%s",
+		 cleaner.state);
+	snprintf(m->store, sizeof(m->store), "%s", c->s->store);
+	c->out_size = sizeof(*m);
+	return 0;
+}
+
+static int do_file(struct call *c)
+{
+	struct bale_codec_policy p = bale_inode_policy(c->i);
+	struct bale_inode_row row;
+
+	bale_inode_attr(c->i, &row);
+	c->out.file = (struct bale_ioc_file){
+		.ino = c->i->ino,
+		.size = row.size,
+		.stored = row.stored,
+		.flags = row.flags,
+		.codec = p.codec,
+		.level = p.level,
+	};
+	c->out_size = sizeof(c->out.file);
+	return 0;
+}
+
+static int do_recompress(struct call *c)
+{
+	struct bale_ioc_recompress *r = &c->out.recompress;
+	uid_t uid = fuse_req_ctx(c->req)->uid;
+	struct bale_inode_row row;
+
+	if (c->in_size < sizeof(*r))
+		return -EINVAL;
+	memcpy(r, c->in, sizeof(*r));
+	bale_inode_attr(c->i, &row);
+	if (uid != 0 && uid != row.uid)
+		return -EPERM;
+	if (!S_ISREG(row.mode))
+		return -EINVAL;
+	c->out_size = sizeof(*r);
+	return bale_file_recompress(c->i,
+				    (struct bale_codec_policy){
+					    .codec = r->codec,
+					    .level = r->level },
+				    &r->before, &r->after);
+}
+
+static int do_clean(struct call *c)
+{
+	uint64_t target;
+
+	if (c->in_size < sizeof(target))
+		return -EINVAL;
+	if (fuse_req_ctx(c->req)->uid != 0)
+		return -EPERM;
+	memcpy(&target, c->in, sizeof(target));
+	return bale_cleaner_run(bale_fs_store(c->s->fs), target);
+}
+
+static int do_goingdown(struct call *c)
+{
+	uint32_t how = 0;
+	int err = 0;
+
+	if (!c->s->opt.test_shutdown)
+		return -ENOTTY;
+	if (fuse_req_ctx(c->req)->uid != 0)
+		return -EPERM;
+	if (c->in_size >= sizeof(how))
+		memcpy(&how, c->in, sizeof(how));
+	if (how == GOINGDOWN_SYNC)
+		err = bale_fs_sync(c->s->fs);
+	atomic_store(&c->s->down, true);
+	bale_store_fail(bale_fs_store(c->s->fs), -EIO, "shut down by a test");
+	return err;
+}
+
+static const struct {
+	unsigned int cmd;
+	int (*fn)(struct call *c);
+} calls[] = {
+	{ (unsigned int)FS_IOC_GETFLAGS, get_flags },
+	{ FS_IOC_SETFLAGS, set_flags },
+	{ (unsigned int)FS_IOC_FSGETXATTR, get_fsxattr },
+	{ FS_IOC_FSSETXATTR, set_fsxattr },
+	{ BALE_IOC_SYNC, do_sync },
+	{ (unsigned int)BALE_IOC_MOUNT, do_mount },
+	{ (unsigned int)BALE_IOC_FILE, do_file },
+	{ (unsigned int)BALE_IOC_RECOMPRESS, do_recompress },
+	{ BALE_IOC_CLEAN, do_clean },
+	{ (unsigned int)GOINGDOWN, do_goingdown },
+};
+
+void bale_fuse_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd,
+		     void *arg, struct fuse_file_info *fi, unsigned int flags,
+		     const void *in, size_t in_size, size_t out_size)
+{
+	struct call c = {
+		.req = req,
+		.s = bale_session_of(req),
+		.in = in,
+		.in_size = in_size,
+	};
+	int err = -ENOTTY;
+
+	(void)arg;
+	(void)fi;
+	(void)flags;
+	if (!bale_session_inode(req, ino, &c.i))
+		return;
+	for (size_t n = 0; n < sizeof(calls) / sizeof(calls[0]); n++)
+		if (calls[n].cmd == cmd)
+			err = calls[n].fn(&c);
+	bale_inode_put(c.i);
+	/* GETFLAGS is declared with long, and carries an int. */
+	if (!err && c.out_size > out_size)
+		err = -EINVAL;
+	if (err)
+		bale_reply_err(req, err);
+	else
+		fuse_reply_ioctl(req, 0, c.out_size ? &c.out : NULL,
+				 c.out_size);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ioctl.h - what a program may ask of a mounted balefs, on any descriptor of
+ * a file or directory in it. All structures are fixed-size, host byte order,
+ * padding zero. Every call fails with ENOTTY on another filesystem.
+ */
+#ifndef BALE_IOCTL_H
+#define BALE_IOCTL_H
+
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+/* The mount as a whole. */
+struct bale_ioc_mount {
+	uint64_t total, free;	 /* bytes of the backing filesystem */
+	uint64_t reserved;	 /* accepted, not yet stored */
+	uint64_t segments, used, live; /* see struct bale_space_info */
+	uint64_t log_bytes, index_bytes, ckpt_bytes;
+	uint64_t inodes, extents; /* rows in the index */
+	uint64_t commits, syncs, log_written;
+	uint64_t cleaner_freed, cleaner_copied, cleaner_punched;
+	uint64_t cpu_ns;    /* CPU time of the daemon */
+	uint64_t uptime_ns; /* since the mount answered */
+	int64_t error;	    /* 0, or why the store takes no changes: -errno */
+	uint64_t pid;
+	char cleaner_state[96];
+	char store[1024]; /* absolute path */
+	uint64_t spare[16];
+};
+
+/* One file or directory. */
+struct bale_ioc_file {
+	uint64_t ino, size, stored;
+	uint32_t flags;	   /* BALE_INODE_* */
+	uint8_t codec;	   /* policy in effect: enum bale_codec_id */
+	int8_t level;
+	uint8_t pad[2];
+	uint64_t spare[8];
+};
+
+/* Code a file's extents again: caller owns the file or is root. */
+struct bale_ioc_recompress {
+	uint8_t codec; /* in: enum bale_codec_id or BALE_CODEC_auto */
+	int8_t level;  /* in: 0: the codec's default */
+	uint8_t pad[6];
+	uint64_t before, after; /* out: stored bytes */
+};
+
+/* Everything written so far is durable when this returns (for sync(2) does
+ * not reach a FUSE daemon). */
+#define BALE_IOC_SYNC	    _IO('b', 1)
+#define BALE_IOC_MOUNT	    _IOR('b', 2, struct bale_ioc_mount)
+#define BALE_IOC_FILE	    _IOR('b', 3, struct bale_ioc_file)
+#define BALE_IOC_RECOMPRESS _IOWR('b', 4, struct bale_ioc_recompress)
+/* Reclaim until this many bytes are free or nothing is worth it; root. */
+#define BALE_IOC_CLEAN _IOW('b', 5, uint64_t)
+
+#endif
