@@ -32,6 +32,8 @@ struct bale_cmd {
 };
 
 extern const struct bale_cmd bale_cmd_mkfs;
+extern const struct bale_cmd bale_cmd_mount;
+extern const struct bale_cmd bale_cmd_umount;
 
 /* ---- errors: one line on stderr, with the command's name in front ---- */
 

@@ -18,6 +18,8 @@
 
 static const struct bale_cmd *const commands[] = {
 	&bale_cmd_mkfs,
+	&bale_cmd_mount,
+	&bale_cmd_umount,
 };
 enum { NR_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
