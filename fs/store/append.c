@@ -14,289 +14,313 @@
 
 /* A place in a segment for the first `nr` extents of a batch. */
 struct place {
-  struct bale_seg *g;
-  uint64_t offset, seq;
-  size_t nr, head_len;
-  uint64_t payload;
+	struct bale_seg *g;
+	uint64_t offset, seq;
+	size_t nr, head_len;
+	uint64_t payload;
 };
 
-static size_t head_len(size_t nr) {
-  return sizeof(struct bale_disk_bale) +
-         nr * sizeof(struct bale_disk_bale_extent);
+static size_t head_len(size_t nr)
+{
+	return sizeof(struct bale_disk_bale) +
+	       nr * sizeof(struct bale_disk_bale_extent);
 }
 
 /* As many extents as fit into `room` bytes. */
 static size_t count_fitting(const struct bale_extent_in *in, size_t nr,
-                            uint64_t room, uint64_t *ret_payload) {
-  uint64_t payload = 0;
-  size_t n = 0;
+			    uint64_t room, uint64_t *ret_payload)
+{
+	uint64_t payload = 0;
+	size_t n = 0;
 
-  while (n < nr && head_len(n + 1) + payload + in[n].stored_len <= room)
-    payload += in[n++].stored_len;
-  *ret_payload = payload;
-  return n;
+	while (n < nr && head_len(n + 1) + payload + in[n].stored_len <= room)
+		payload += in[n++].stored_len;
+	*ret_payload = payload;
+	return n;
 }
 
 static bool try_place_locked(struct bale_segs *s, struct bale_seg *g,
-                             const struct bale_extent_in *in, size_t nr,
-                             struct place *ret) {
-  uint64_t at = bale_align_up(g->used), payload;
-  size_t n;
+			     const struct bale_extent_in *in, size_t nr,
+			     struct place *ret)
+{
+	uint64_t at = bale_align_up(g->used), payload;
+	size_t n;
 
-  if (!g->open || at >= g->prealloc)
-    return false;
-  n = count_fitting(in, nr, g->prealloc - at, &payload);
-  if (!n)
-    return false;
-  *ret = (struct place){.g = g,
-                        .offset = at,
-                        .seq = ++s->bale_seq,
-                        .nr = n,
-                        .head_len = head_len(n),
-                        .payload = payload};
-  return true;
+	if (!g->open || at >= g->prealloc)
+		return false;
+	n = count_fitting(in, nr, g->prealloc - at, &payload);
+	if (!n)
+		return false;
+	*ret = (struct place){ .g = g,
+			       .offset = at,
+			       .seq = ++s->bale_seq,
+			       .nr = n,
+			       .head_len = head_len(n),
+			       .payload = payload };
+	return true;
 }
 
 /* A segment is full when its largest extent no longer fits: it is sealed. */
-static void seal_full_locked(struct bale_segs *s) {
-  for (size_t i = s->nr; i-- > 0 && i + 64 >= s->nr;) {
-    struct bale_seg *g = s->all[i];
+static void seal_full_locked(struct bale_segs *s)
+{
+	for (size_t i = s->nr; i-- > 0 && i + 64 >= s->nr;) {
+		struct bale_seg *g = s->all[i];
 
-    if (g->open && s->seg_size - g->used < s->tail_waste)
-      g->open = false;
-  }
+		if (g->open && s->seg_size - g->used < s->tail_waste)
+			g->open = false;
+	}
 }
 
 static int take_place(struct bale_store *st, const struct bale_extent_in *in,
-                      size_t nr, struct place *ret) {
-  struct bale_segs *s = st->segs;
-  bool found = false;
-  int r = 0;
+		      size_t nr, struct place *ret)
+{
+	struct bale_segs *s = st->segs;
+	bool found = false;
+	int r = 0;
 
-  bale_mutex_lock(&s->lock);
-  for (int round = 0; !found && !r && round < 3; round++) {
-    for (size_t i = 0; !found && i < s->nr && i < 64; i++)
-      found = try_place_locked(s, s->all[s->nr - 1 - i], in, nr, ret);
-    if (!found)
-      r = bale_segs_grow_locked(st, head_len(1) + in[0].stored_len);
-  }
-  if (!found && !r)
-    r = -ENOSPC;
-  if (!r)
-    r = bale_seg_pin_locked(st, ret->g, true);
-  if (!r) {
-    ret->g->used = ret->offset + ret->head_len + ret->payload;
-    ret->g->pending += ret->payload;
-    ret->g->appends++;
-    ret->g->changed = true;
-    seal_full_locked(s);
-  }
-  bale_mutex_unlock(&s->lock);
-  return r;
+	bale_mutex_lock(&s->lock);
+	for (int round = 0; !found && !r && round < 3; round++) {
+		for (size_t i = 0; !found && i < s->nr && i < 64; i++)
+			found = try_place_locked(s, s->all[s->nr - 1 - i], in,
+						 nr, ret);
+		if (!found)
+			r = bale_segs_grow_locked(st, head_len(1) +
+							      in[0].stored_len);
+	}
+	if (!found && !r)
+		r = -ENOSPC;
+	if (!r)
+		r = bale_seg_pin_locked(st, ret->g, true);
+	if (!r) {
+		ret->g->used = ret->offset + ret->head_len + ret->payload;
+		ret->g->pending += ret->payload;
+		ret->g->appends++;
+		ret->g->changed = true;
+		seal_full_locked(s);
+	}
+	bale_mutex_unlock(&s->lock);
+	return r;
 }
 
 static void fill_head(struct bale_store *st, const struct place *p,
-                      const struct bale_extent_in *in,
-                      struct bale_extent_row *rows, uint8_t *head,
-                      struct iovec *iov) {
-  struct bale_bale_info info = {
-      .segment = p->g->no,
-      .seq = p->seq,
-      .offset = (uint32_t)p->offset,
-      .nr_extents = (uint32_t)p->nr,
-      .payload_len = p->payload,
-  };
-  struct bale_disk_bale_extent *d =
-      (void *)(head + sizeof(struct bale_disk_bale));
-  uint64_t at = p->offset + p->head_len;
+		      const struct bale_extent_in *in,
+		      struct bale_extent_row *rows, uint8_t *head,
+		      struct iovec *iov)
+{
+	struct bale_bale_info info = {
+		.segment = p->g->no,
+		.seq = p->seq,
+		.offset = (uint32_t)p->offset,
+		.nr_extents = (uint32_t)p->nr,
+		.payload_len = p->payload,
+	};
+	struct bale_disk_bale_extent *d =
+		(void *)(head + sizeof(struct bale_disk_bale));
+	uint64_t at = p->offset + p->head_len;
 
-  for (size_t i = 0; i < p->nr; i++) {
-    uint32_t crc = bale_crc32c(0, in[i].stored, in[i].stored_len);
+	for (size_t i = 0; i < p->nr; i++) {
+		uint32_t crc = bale_crc32c(0, in[i].stored, in[i].stored_len);
 
-    d[i] = (struct bale_disk_bale_extent){
-        .id = le64_put(in[i].id),
-        .ino = le64_put(in[i].ino),
-        .extent_no = le64_put(in[i].extent_no),
-        .raw_len = le32_put(in[i].raw_len),
-        .stored_len = le32_put(in[i].stored_len),
-        .crc = le32_put(crc),
-        .codec = in[i].codec,
-        .filter = in[i].filter,
-        .level = (uint8_t)in[i].level,
-        .reason = in[i].reason,
-    };
-    rows[i] = (struct bale_extent_row){
-        .segment = (uint32_t)p->g->no,
-        .offset = (uint32_t)at,
-        .stored_len = in[i].stored_len,
-        .raw_len = in[i].raw_len,
-        .crc = crc,
-        .refs = 1,
-        .codec = in[i].codec,
-        .filter = in[i].filter,
-        .level = in[i].level,
-        .reason = in[i].reason,
-    };
-    iov[i + 1] = (struct iovec){(void *)in[i].stored, in[i].stored_len};
-    at += in[i].stored_len;
-  }
-  bale_bale_seal(head, &info, st->super.uuid);
-  iov[0] = (struct iovec){head, p->head_len};
+		d[i] = (struct bale_disk_bale_extent){
+			.id = le64_put(in[i].id),
+			.ino = le64_put(in[i].ino),
+			.extent_no = le64_put(in[i].extent_no),
+			.raw_len = le32_put(in[i].raw_len),
+			.stored_len = le32_put(in[i].stored_len),
+			.crc = le32_put(crc),
+			.codec = in[i].codec,
+			.filter = in[i].filter,
+			.level = (uint8_t)in[i].level,
+			.reason = in[i].reason,
+		};
+		rows[i] = (struct bale_extent_row){
+			.segment = (uint32_t)p->g->no,
+			.offset = (uint32_t)at,
+			.stored_len = in[i].stored_len,
+			.raw_len = in[i].raw_len,
+			.crc = crc,
+			.refs = 1,
+			.codec = in[i].codec,
+			.filter = in[i].filter,
+			.level = in[i].level,
+			.reason = in[i].reason,
+		};
+		iov[i + 1] = (struct iovec){ (void *)in[i].stored,
+					     in[i].stored_len };
+		at += in[i].stored_len;
+	}
+	bale_bale_seal(head, &info, st->super.uuid);
+	iov[0] = (struct iovec){ head, p->head_len };
 }
 
 static int write_bale(struct bale_store *st, const struct place *p,
-                      const struct bale_extent_in *in,
-                      struct bale_extent_row *rows) {
-  bale_autofree uint8_t *head = malloc(p->head_len);
-  bale_autofree struct iovec *iov = calloc(p->nr + 1, sizeof(*iov));
-  int r = -ENOMEM;
+		      const struct bale_extent_in *in,
+		      struct bale_extent_row *rows)
+{
+	bale_autofree uint8_t *head = malloc(p->head_len);
+	bale_autofree struct iovec *iov = calloc(p->nr + 1, sizeof(*iov));
+	int r = -ENOMEM;
 
-  if (head && iov) {
-    fill_head(st, p, in, rows, head, iov);
-    r = st->io->ops->pwritev(st->io, p->g->fd, iov, (int)p->nr + 1, p->offset);
-  }
-  if (!r && p->payload > 1 << 20)
-    st->io->ops->start_writeback(st->io, p->g->fd, p->offset,
-                                 p->head_len + p->payload);
-  return r;
+	if (head && iov) {
+		fill_head(st, p, in, rows, head, iov);
+		r = st->io->ops->pwritev(st->io, p->g->fd, iov, (int)p->nr + 1,
+					 p->offset);
+	}
+	if (!r && p->payload > 1 << 20)
+		st->io->ops->start_writeback(st->io, p->g->fd, p->offset,
+					     p->head_len + p->payload);
+	return r;
 }
 
 int bale_store_append(struct bale_store *st, const struct bale_extent_in *in,
-                      size_t nr, struct bale_extent_row *ret_rows) {
-  int r = bale_store_error(st) ? -EROFS : 0;
+		      size_t nr, struct bale_extent_row *ret_rows)
+{
+	int r = bale_store_error(st) ? -EROFS : 0;
 
-  for (size_t done = 0; !r && done < nr;) {
-    struct place p;
+	for (size_t done = 0; !r && done < nr;) {
+		struct place p;
 
-    r = take_place(st, in + done, nr - done, &p);
-    if (r)
-      return r;
-    r = write_bale(st, &p, in + done, ret_rows + done);
-    bale_mutex_lock(&st->segs->lock);
-    p.g->appends--;
-    p.g->unsynced = true;
-    if (r)
-      p.g->pending -= p.payload;
-    bale_seg_unpin_locked(p.g);
-    bale_mutex_unlock(&st->segs->lock);
-    if (!r) {
-      bale_space_appended(st, p.head_len + p.payload);
-      done += p.nr;
-    }
-    if (r)
-      bale_store_discard(st, ret_rows, done);
-  }
-  return r;
+		r = take_place(st, in + done, nr - done, &p);
+		if (r)
+			return r;
+		r = write_bale(st, &p, in + done, ret_rows + done);
+		bale_mutex_lock(&st->segs->lock);
+		p.g->appends--;
+		p.g->unsynced = true;
+		if (r)
+			p.g->pending -= p.payload;
+		bale_seg_unpin_locked(p.g);
+		bale_mutex_unlock(&st->segs->lock);
+		if (!r) {
+			bale_space_appended(st, p.head_len + p.payload);
+			done += p.nr;
+		}
+		if (r)
+			bale_store_discard(st, ret_rows, done);
+	}
+	return r;
 }
 
 /* ---- reading ---- */
 
-static int check_stored(const struct bale_extent_row *row, const void *buf) {
-  uint32_t crc = bale_crc32c(0, buf, row->stored_len);
+static int check_stored(const struct bale_extent_row *row, const void *buf)
+{
+	uint32_t crc = bale_crc32c(0, buf, row->stored_len);
 
-  if (crc == row->crc)
-    return 0;
-  bale_err("segment %u offset %u length %u: crc %08x, want %08x", row->segment,
-           row->offset, row->stored_len, crc, row->crc);
-  return -EBADMSG;
+	if (crc == row->crc)
+		return 0;
+	bale_err("segment %u offset %u length %u: crc %08x, want %08x",
+		 row->segment, row->offset, row->stored_len, crc, row->crc);
+	return -EBADMSG;
 }
 
 static int read_at(struct bale_store *st, uint32_t segment, void *buf,
-                   size_t len, uint64_t off) {
-  size_t got = 0;
-  int fd, r = bale_segs_fd_get(st, segment, &fd);
+		   size_t len, uint64_t off)
+{
+	size_t got = 0;
+	int fd, r = bale_segs_fd_get(st, segment, &fd);
 
-  if (!r) {
-    r = st->io->ops->pread(st->io, fd, buf, len, off, &got);
-    bale_segs_fd_put(st, segment, fd);
-  }
-  if (!r && got != len)
-    r = -EUCLEAN;
-  if (r)
-    bale_err("segment %u offset %" PRIu64 " length %zu: %s", segment, off, len,
-             r == -EUCLEAN ? "not there" : strerror(-r));
-  return r;
+	if (!r) {
+		r = st->io->ops->pread(st->io, fd, buf, len, off, &got);
+		bale_segs_fd_put(st, segment, fd);
+	}
+	if (!r && got != len)
+		r = -EUCLEAN;
+	if (r)
+		bale_err("segment %u offset %" PRIu64 " length %zu: %s",
+			 segment, off, len,
+			 r == -EUCLEAN ? "not there" : strerror(-r));
+	return r;
 }
 
 int bale_store_read(struct bale_store *st, const struct bale_extent_row *row,
-                    void *buf) {
-  int r = read_at(st, row->segment, buf, row->stored_len, row->offset);
+		    void *buf)
+{
+	int r = read_at(st, row->segment, buf, row->stored_len, row->offset);
 
-  return r ? r : check_stored(row, buf);
+	return r ? r : check_stored(row, buf);
 }
 
-static int compare_place(const void *a, const void *b) {
-  const struct bale_store_read_item *const *x = a, *const *y = b;
+static int compare_place(const void *a, const void *b)
+{
+	const struct bale_store_read_item *const *x = a, *const *y = b;
 
-  if ((*x)->row.segment != (*y)->row.segment)
-    return (*x)->row.segment < (*y)->row.segment ? -1 : 1;
-  if ((*x)->row.offset != (*y)->row.offset)
-    return (*x)->row.offset < (*y)->row.offset ? -1 : 1;
-  return 0;
+	if ((*x)->row.segment != (*y)->row.segment)
+		return (*x)->row.segment < (*y)->row.segment ? -1 : 1;
+	if ((*x)->row.offset != (*y)->row.offset)
+		return (*x)->row.offset < (*y)->row.offset ? -1 : 1;
+	return 0;
 }
 
 /* Items v[0..nr) lie back to back: one read into all their buffers would want
  * preadv; a staging read costs one copy and keeps the I/O layer small. */
 static void read_run(struct bale_store *st, struct bale_store_read_item **v,
-                     size_t nr) {
-  uint32_t from = v[0]->row.offset;
-  uint32_t end = v[nr - 1]->row.offset + v[nr - 1]->row.stored_len;
-  bale_autofree uint8_t *stage = nr > 1 ? malloc(end - from) : NULL;
-  int r;
+		     size_t nr)
+{
+	uint32_t from = v[0]->row.offset;
+	uint32_t end = v[nr - 1]->row.offset + v[nr - 1]->row.stored_len;
+	bale_autofree uint8_t *stage = nr > 1 ? malloc(end - from) : NULL;
+	int r;
 
-  if (!stage) {
-    for (size_t i = 0; i < nr; i++)
-      v[i]->status = bale_store_read(st, &v[i]->row, v[i]->buf);
-    return;
-  }
-  r = read_at(st, v[0]->row.segment, stage, end - from, from);
-  for (size_t i = 0; i < nr; i++) {
-    v[i]->status = r;
-    if (r)
-      continue;
-    memcpy(v[i]->buf, stage + (v[i]->row.offset - from), v[i]->row.stored_len);
-    v[i]->status = check_stored(&v[i]->row, v[i]->buf);
-  }
+	if (!stage) {
+		for (size_t i = 0; i < nr; i++)
+			v[i]->status =
+				bale_store_read(st, &v[i]->row, v[i]->buf);
+		return;
+	}
+	r = read_at(st, v[0]->row.segment, stage, end - from, from);
+	for (size_t i = 0; i < nr; i++) {
+		v[i]->status = r;
+		if (r)
+			continue;
+		memcpy(v[i]->buf, stage + (v[i]->row.offset - from),
+		       v[i]->row.stored_len);
+		v[i]->status = check_stored(&v[i]->row, v[i]->buf);
+	}
 }
 
 void bale_store_read_many(struct bale_store *st,
-                          struct bale_store_read_item *items, size_t nr) {
-  enum { RUN_MAX = 2 << 20, GAP_MAX = 16 << 10 };
-  bale_autofree struct bale_store_read_item **v = calloc(nr + 1, sizeof(*v));
+			  struct bale_store_read_item *items, size_t nr)
+{
+	enum { RUN_MAX = 2 << 20, GAP_MAX = 16 << 10 };
+	bale_autofree struct bale_store_read_item **v =
+		calloc(nr + 1, sizeof(*v));
 
-  if (!v) {
-    for (size_t i = 0; i < nr; i++)
-      items[i].status = bale_store_read(st, &items[i].row, items[i].buf);
-    return;
-  }
-  for (size_t i = 0; i < nr; i++)
-    v[i] = &items[i];
-  qsort(v, nr, sizeof(*v), compare_place);
-  for (size_t i = 0, n; i < nr; i += n) {
-    uint64_t from = v[i]->row.offset;
-    uint64_t end = from + v[i]->row.stored_len;
+	if (!v) {
+		for (size_t i = 0; i < nr; i++)
+			items[i].status = bale_store_read(st, &items[i].row,
+							  items[i].buf);
+		return;
+	}
+	for (size_t i = 0; i < nr; i++)
+		v[i] = &items[i];
+	qsort(v, nr, sizeof(*v), compare_place);
+	for (size_t i = 0, n; i < nr; i += n) {
+		uint64_t from = v[i]->row.offset;
+		uint64_t end = from + v[i]->row.stored_len;
 
-    for (n = 1; i + n < nr; n++) {
-      const struct bale_extent_row *row = &v[i + n]->row;
+		for (n = 1; i + n < nr; n++) {
+			const struct bale_extent_row *row = &v[i + n]->row;
 
-      if (row->segment != v[i]->row.segment || row->offset < end ||
-          row->offset > end + GAP_MAX ||
-          row->offset + row->stored_len - from > RUN_MAX)
-        break;
-      end = (uint64_t)row->offset + row->stored_len;
-    }
-    read_run(st, v + i, n);
-  }
+			if (row->segment != v[i]->row.segment ||
+			    row->offset < end || row->offset > end + GAP_MAX ||
+			    row->offset + row->stored_len - from > RUN_MAX)
+				break;
+			end = (uint64_t)row->offset + row->stored_len;
+		}
+		read_run(st, v + i, n);
+	}
 }
 
 void bale_store_readahead(struct bale_store *st,
-                          const struct bale_extent_row *row) {
-  int fd;
+			  const struct bale_extent_row *row)
+{
+	int fd;
 
-  if (bale_segs_fd_get(st, row->segment, &fd))
-    return;
-  posix_fadvise(fd, row->offset, row->stored_len, POSIX_FADV_WILLNEED);
-  bale_segs_fd_put(st, row->segment, fd);
+	if (bale_segs_fd_get(st, row->segment, &fd))
+		return;
+	posix_fadvise(fd, row->offset, row->stored_len, POSIX_FADV_WILLNEED);
+	bale_segs_fd_put(st, row->segment, fd);
 }
 
 /* ---- scanning ---- */
@@ -304,118 +328,126 @@ void bale_store_readahead(struct bale_store *st,
 enum { SCAN_CHUNK = 1 << 20 };
 
 struct scan {
-  struct bale_store *st;
-  int fd;
-  uint64_t segment, len;
-  uint8_t *chunk; /* SCAN_CHUNK bytes at chunk_at, for resyncing */
-  uint64_t chunk_at;
-  size_t chunk_len;
+	struct bale_store *st;
+	int fd;
+	uint64_t segment, len;
+	uint8_t *chunk; /* SCAN_CHUNK bytes at chunk_at, for resyncing */
+	uint64_t chunk_at;
+	size_t chunk_len;
 };
 
 /* The next aligned offset >= from whose bytes begin like a bale. */
-static int find_magic(struct scan *sc, uint64_t from, uint64_t *ret) {
-  struct bale_io *io = sc->st->io;
+static int find_magic(struct scan *sc, uint64_t from, uint64_t *ret)
+{
+	struct bale_io *io = sc->st->io;
 
-  for (uint64_t at = from; at + sizeof(struct bale_disk_bale) <= sc->len;
-       at += BALE_ALIGN) {
-    if (at < sc->chunk_at || at + 8 > sc->chunk_at + sc->chunk_len) {
-      int r =
-          io->ops->pread(io, sc->fd, sc->chunk, SCAN_CHUNK, at, &sc->chunk_len);
+	for (uint64_t at = from; at + sizeof(struct bale_disk_bale) <= sc->len;
+	     at += BALE_ALIGN) {
+		if (at < sc->chunk_at ||
+		    at + 8 > sc->chunk_at + sc->chunk_len) {
+			int r = io->ops->pread(io, sc->fd, sc->chunk,
+					       SCAN_CHUNK, at, &sc->chunk_len);
 
-      sc->chunk_at = at;
-      if (r)
-        return r;
-      if (sc->chunk_len < 8)
-        break;
-    }
-    if (!memcmp(sc->chunk + (at - sc->chunk_at), BALE_BALE_MAGIC, 8)) {
-      *ret = at;
-      return 0;
-    }
-  }
-  return -ENOENT;
+			sc->chunk_at = at;
+			if (r)
+				return r;
+			if (sc->chunk_len < 8)
+				break;
+		}
+		if (!memcmp(sc->chunk + (at - sc->chunk_at), BALE_BALE_MAGIC,
+			    8)) {
+			*ret = at;
+			return 0;
+		}
+	}
+	return -ENOENT;
 }
 
 /* The bale at `at`: header and descriptors, malloced. */
 static int read_head(struct scan *sc, uint64_t at, uint8_t **ret,
-                     struct bale_bale_info *info, size_t *ret_total) {
-  struct bale_disk_bale h;
-  struct bale_io *io = sc->st->io;
-  size_t total, got;
-  uint8_t *buf;
-  int r = io->ops->pread(io, sc->fd, &h, sizeof(h), at, &got);
+		     struct bale_bale_info *info, size_t *ret_total)
+{
+	struct bale_disk_bale h;
+	struct bale_io *io = sc->st->io;
+	size_t total, got;
+	uint8_t *buf;
+	int r = io->ops->pread(io, sc->fd, &h, sizeof(h), at, &got);
 
-  if (!r)
-    r = bale_bale_peek(&h, got, sc->st->super.uuid, info, &total);
-  if (r || total > sc->len - at)
-    return r ? r : -EUCLEAN;
-  buf = malloc(total);
-  if (!buf)
-    return -ENOMEM;
-  r = io->ops->pread(io, sc->fd, buf, total, at, &got);
-  if (!r)
-    r = bale_bale_check(buf, got, sc->st->super.uuid, sc->segment, (uint32_t)at,
-                        info);
-  if (r) {
-    free(buf);
-    return r;
-  }
-  *ret = buf;
-  *ret_total = total;
-  return 0;
+	if (!r)
+		r = bale_bale_peek(&h, got, sc->st->super.uuid, info, &total);
+	if (r || total > sc->len - at)
+		return r ? r : -EUCLEAN;
+	buf = malloc(total);
+	if (!buf)
+		return -ENOMEM;
+	r = io->ops->pread(io, sc->fd, buf, total, at, &got);
+	if (!r)
+		r = bale_bale_check(buf, got, sc->st->super.uuid, sc->segment,
+				    (uint32_t)at, info);
+	if (r) {
+		free(buf);
+		return r;
+	}
+	*ret = buf;
+	*ret_total = total;
+	return 0;
 }
 
-static int scan_bales(struct scan *sc, bale_bale_fn *fn, void *arg) {
-  uint64_t at = 0;
-  int r = 0;
+static int scan_bales(struct scan *sc, bale_bale_fn *fn, void *arg)
+{
+	uint64_t at = 0;
+	int r = 0;
 
-  while (!r) {
-    bale_autofree uint8_t *head = NULL;
-    struct bale_bale_info info;
-    size_t total;
-    int e = find_magic(sc, at, &at);
+	while (!r) {
+		bale_autofree uint8_t *head = NULL;
+		struct bale_bale_info info;
+		size_t total;
+		int e = find_magic(sc, at, &at);
 
-    if (e)
-      return e == -ENOENT ? 0 : e;
-    e = read_head(sc, at, &head, &info, &total);
-    if (e == -ENOMEM || e == -EIO)
-      return e;
-    if (e) { /* damaged, or payload that looks like a header */
-      at += BALE_ALIGN;
-      continue;
-    }
-    r = fn(&info, (const void *)(head + sizeof(struct bale_disk_bale)),
-           at + total, arg);
-    at = bale_align_up(at + total + info.payload_len);
-  }
-  return r;
+		if (e)
+			return e == -ENOENT ? 0 : e;
+		e = read_head(sc, at, &head, &info, &total);
+		if (e == -ENOMEM || e == -EIO)
+			return e;
+		if (e) { /* damaged, or payload that looks like a header */
+			at += BALE_ALIGN;
+			continue;
+		}
+		r = fn(&info,
+		       (const void *)(head + sizeof(struct bale_disk_bale)),
+		       at + total, arg);
+		at = bale_align_up(at + total + info.payload_len);
+	}
+	return r;
 }
 
 int bale_store_scan_segment(struct bale_store *st, uint64_t segment,
-                            bale_bale_fn *fn, void *arg) {
-  struct scan sc = {.st = st, .segment = segment};
-  uint64_t allocated;
-  int r = bale_segs_fd_get(st, segment, &sc.fd);
+			    bale_bale_fn *fn, void *arg)
+{
+	struct scan sc = { .st = st, .segment = segment };
+	uint64_t allocated;
+	int r = bale_segs_fd_get(st, segment, &sc.fd);
 
-  if (r)
-    return r;
-  sc.chunk = malloc(SCAN_CHUNK);
-  r = sc.chunk ? st->io->ops->size(st->io, sc.fd, &sc.len, &allocated)
-               : -ENOMEM;
-  if (!r)
-    r = scan_bales(&sc, fn, arg);
-  free(sc.chunk);
-  bale_segs_fd_put(st, segment, sc.fd);
-  return r;
+	if (r)
+		return r;
+	sc.chunk = malloc(SCAN_CHUNK);
+	r = sc.chunk ? st->io->ops->size(st->io, sc.fd, &sc.len, &allocated) :
+		       -ENOMEM;
+	if (!r)
+		r = scan_bales(&sc, fn, arg);
+	free(sc.chunk);
+	bale_segs_fd_put(st, segment, sc.fd);
+	return r;
 }
 
 int bale_store_for_segments(struct bale_store *st, bale_segment_fn *fn,
-                            void *arg) {
-  bale_autofree struct bale_seg_info *v = NULL;
-  size_t nr;
-  int r = bale_segs_list(st, &v, &nr);
+			    void *arg)
+{
+	bale_autofree struct bale_seg_info *v = NULL;
+	size_t nr;
+	int r = bale_segs_list(st, &v, &nr);
 
-  for (size_t i = 0; !r && i < nr; i++)
-    r = fn(v[i].segment, v[i].used, v[i].live, arg);
-  return r;
+	for (size_t i = 0; !r && i < nr; i++)
+		r = fn(v[i].segment, v[i].used, v[i].live, arg);
+	return r;
 }

@@ -21,37 +21,39 @@ struct bale_io; /* an open store directory */
 typedef int bale_io_list_fn(const char *name, void *arg);
 
 struct bale_io_ops {
-  /* flags: O_* ; names are "super.0", "seg/0000..."; regular files only,
-   * no symlink is followed. */
-  int (*open)(struct bale_io *io, const char *name, int flags, int *ret_fd);
-  void (*close)(struct bale_io *io, int fd);
-  int (*pread)(struct bale_io *io, int fd, void *buf, size_t len, uint64_t off,
-               size_t *ret_len); /* short only at EOF */
-  int (*pwritev)(struct bale_io *io, int fd, const struct iovec *iov,
-                 int nr_iov, uint64_t off);
-  int (*sync)(struct bale_io *io, int fd); /* fdatasync */
-  int (*start_writeback)(struct bale_io *io, int fd, uint64_t off,
-                         uint64_t len); /* hint */
-  int (*allocate)(struct bale_io *io, int fd, uint64_t off,
-                  uint64_t len); /* size unchanged; -EOPNOTSUPP: none */
-  int (*punch)(struct bale_io *io, int fd, uint64_t off, uint64_t len);
-  int (*truncate)(struct bale_io *io, int fd, uint64_t len);
-  int (*size)(struct bale_io *io, int fd, uint64_t *ret_len,
-              uint64_t *ret_allocated);
-  int (*rename)(struct bale_io *io, const char *from, const char *to);
-  int (*unlink)(struct bale_io *io, const char *name);
-  int (*mkdir)(struct bale_io *io, const char *name);
-  int (*sync_dir)(struct bale_io *io, const char *name); /* "" = top */
-  int (*list)(struct bale_io *io, const char *name, bale_io_list_fn *fn,
-              void *arg);
-  int (*space)(struct bale_io *io, uint64_t *ret_total, uint64_t *ret_free);
+	/* flags: O_* ; names are "super.0", "seg/0000..."; regular files only,
+	 * no symlink is followed. */
+	int (*open)(struct bale_io *io, const char *name, int flags,
+		    int *ret_fd);
+	void (*close)(struct bale_io *io, int fd);
+	int (*pread)(struct bale_io *io, int fd, void *buf, size_t len,
+		     uint64_t off, size_t *ret_len); /* short only at EOF */
+	int (*pwritev)(struct bale_io *io, int fd, const struct iovec *iov,
+		       int nr_iov, uint64_t off);
+	int (*sync)(struct bale_io *io, int fd); /* fdatasync */
+	int (*start_writeback)(struct bale_io *io, int fd, uint64_t off,
+			       uint64_t len); /* hint */
+	int (*allocate)(struct bale_io *io, int fd, uint64_t off,
+			uint64_t len); /* size unchanged; -EOPNOTSUPP: none */
+	int (*punch)(struct bale_io *io, int fd, uint64_t off, uint64_t len);
+	int (*truncate)(struct bale_io *io, int fd, uint64_t len);
+	int (*size)(struct bale_io *io, int fd, uint64_t *ret_len,
+		    uint64_t *ret_allocated);
+	int (*rename)(struct bale_io *io, const char *from, const char *to);
+	int (*unlink)(struct bale_io *io, const char *name);
+	int (*mkdir)(struct bale_io *io, const char *name);
+	int (*sync_dir)(struct bale_io *io, const char *name); /* "" = top */
+	int (*list)(struct bale_io *io, const char *name, bale_io_list_fn *fn,
+		    void *arg);
+	int (*space)(struct bale_io *io, uint64_t *ret_total,
+		     uint64_t *ret_free);
 };
 
 struct bale_io {
-  const struct bale_io_ops *ops;
-  int dir_fd;
-  bool read_only; /* writing calls fail with -EROFS */
-  void *priv;     /* of a test's own ops */
+	const struct bale_io_ops *ops;
+	int dir_fd;
+	bool read_only; /* writing calls fail with -EROFS */
+	void *priv;	/* of a test's own ops */
 };
 
 /* The real thing. -ENOTDIR, -ENOENT, -EACCES ... for people to read. */
@@ -62,9 +64,9 @@ extern const struct bale_io_ops bale_io_posix;
 
 /* Helpers on the table. */
 int bale_io_read_file(struct bale_io *io, const char *name, void *buf,
-                      size_t cap, size_t *ret_len);
+		      size_t cap, size_t *ret_len);
 /* Write name+".tmp", sync, rename over name, sync the directory. */
 int bale_io_replace_file(struct bale_io *io, const char *name, const void *buf,
-                         size_t len);
+			 size_t len);
 
 #endif

@@ -37,7 +37,7 @@ struct bale_meta;
 /* -ENOENT when there is none; -ENOSPC (and *ret_len) when cap is too small;
  * -EUCLEAN/-EBADMSG when the row is damaged. */
 int bale_meta_get(struct bale_meta *m, enum bale_table table, const void *key,
-                  size_t key_len, void *buf, size_t cap, size_t *ret_len);
+		  size_t key_len, void *buf, size_t cap, size_t *ret_len);
 /*
  * Rows with keys >= from that start with the first prefix_len bytes of from,
  * in order, until fn returns non-zero (returned as it is). key and val live
@@ -45,41 +45,42 @@ int bale_meta_get(struct bale_meta *m, enum bale_table table, const void *key,
  * Scans are not snapshots: rows staged meanwhile may or may not be seen.
  */
 typedef int bale_row_fn(const void *key, size_t key_len, const void *val,
-                        size_t val_len, void *arg);
+			size_t val_len, void *arg);
 int bale_meta_scan(struct bale_meta *m, enum bale_table table, const void *from,
-                   size_t from_len, size_t prefix_len, bale_row_fn *fn,
-                   void *arg);
+		   size_t from_len, size_t prefix_len, bale_row_fn *fn,
+		   void *arg);
 int bale_meta_extent(struct bale_meta *m, uint64_t id,
-                     struct bale_extent_row *ret);
+		     struct bale_extent_row *ret);
 
 /* ---- changing ---- */
 
 struct bale_txn {
-  struct bale_meta *meta;
-  struct bale_buf ops; /* encoded as in the log, plus pseudo ops */
-  unsigned int nr_ops;
-  int error; /* first failure while building (-ENOMEM): commit fails */
+	struct bale_meta *meta;
+	struct bale_buf ops; /* encoded as in the log, plus pseudo ops */
+	unsigned int nr_ops;
+	int error; /* first failure while building (-ENOMEM): commit fails */
 };
 void bale_txn_begin(struct bale_meta *m, struct bale_txn *t);
 void bale_txn_put(struct bale_txn *t, enum bale_table table, const void *key,
-                  size_t key_len, const void *val, size_t val_len);
+		  size_t key_len, const void *val, size_t val_len);
 void bale_txn_del(struct bale_txn *t, enum bale_table table, const void *key,
-                  size_t key_len);
+		  size_t key_len);
 /* A new extent (row->refs references). */
 void bale_txn_extent_add(struct bale_txn *t, uint64_t id,
-                         const struct bale_extent_row *row);
+			 const struct bale_extent_row *row);
 /* One reference more, or one less; the last one removes the row and makes its
  * stored bytes dead (their space comes back after the commit is durable). */
 void bale_txn_extent_ref(struct bale_txn *t, uint64_t id);
 void bale_txn_extent_unref(struct bale_txn *t, uint64_t id);
 /* Cleaner: the extent now lives at `to`, if it still lives at `from`. */
 void bale_txn_extent_move(struct bale_txn *t, uint64_t id,
-                          const struct bale_extent_row *from,
-                          const struct bale_extent_row *to);
+			  const struct bale_extent_row *from,
+			  const struct bale_extent_row *to);
 /* Bytes of ops so far; keep a transaction under BALE_TXN_MAX. */
 enum { BALE_TXN_MAX = 1 << 20 };
-static inline size_t bale_txn_bytes(const struct bale_txn *t) {
-  return t->ops.len;
+static inline size_t bale_txn_bytes(const struct bale_txn *t)
+{
+	return t->ops.len;
 }
 /*
  * Stage, and end the transaction whatever is returned. 0: visible, *ret_seq
@@ -108,12 +109,12 @@ int bale_meta_new_extent_id(struct bale_meta *m, uint64_t *ret);
 /* ---- for fsck and tests ---- */
 
 struct bale_meta_stats {
-  uint64_t log_start, log_end, durable_lsn, applied_lsn, ckpt_lsn;
-  uint64_t rows[BALE_TABLE_NR]; /* in LMDB */
-  uint64_t commits, log_bytes_written, syncs;
-  uint64_t memtable_bytes, index_bytes;
-  bool index_rebuilt; /* at this open */
-  char rebuild_reason[96];
+	uint64_t log_start, log_end, durable_lsn, applied_lsn, ckpt_lsn;
+	uint64_t rows[BALE_TABLE_NR]; /* in LMDB */
+	uint64_t commits, log_bytes_written, syncs;
+	uint64_t memtable_bytes, index_bytes;
+	bool index_rebuilt; /* at this open */
+	char rebuild_reason[96];
 };
 void bale_meta_stats(struct bale_meta *m, struct bale_meta_stats *ret);
 /* Order-independent digest of every table as it is now (overlay included):

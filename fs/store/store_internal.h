@@ -18,22 +18,22 @@ struct bale_space;
 struct bale_cleaner;
 
 struct bale_store {
-  struct bale_io *io;           /* const */
-  struct bale_super super;      /* const after open */
-  struct bale_meta *meta;       /* const after open */
-  struct bale_segs *segs;       /* const */
-  struct bale_space *space;     /* const */
-  struct bale_cleaner *cleaner; /* const after open; NULL read-only */
-  char *path;                   /* const */
-  int lock_fd;                  /* const */
-  bool read_only;               /* const */
-  bool manual;                  /* const: no background work */
-  atomic_int error;             /* first failure, 0 while healthy */
+	struct bale_io *io;	      /* const */
+	struct bale_super super;      /* const after open */
+	struct bale_meta *meta;	      /* const after open */
+	struct bale_segs *segs;	      /* const */
+	struct bale_space *space;     /* const */
+	struct bale_cleaner *cleaner; /* const after open; NULL read-only */
+	char *path;		      /* const */
+	int lock_fd;		      /* const */
+	bool read_only;		      /* const */
+	bool manual;		      /* const: no background work */
+	atomic_int error;	      /* first failure, 0 while healthy */
 };
 
 /* ---- meta.c ---- */
 int bale_meta_open(struct bale_store *st, const struct bale_store_options *o,
-                   struct bale_meta **ret);
+		   struct bale_meta **ret);
 /* Commit, apply, checkpoint if due, stop threads, mark clean. */
 int bale_meta_close(struct bale_meta *m); /* NULL is fine */
 /* mkfs: log file 0 and the first record: root inode, counters. Synced. */
@@ -48,36 +48,36 @@ void bale_segs_destroy(struct bale_segs *s);
 /* Recovery: a SEGMENT row. Then, once, after all rows: find segment files that
  * no row names, and choose where appending goes on (always a new file). */
 int bale_segs_load(struct bale_store *st, uint64_t segment, uint64_t used,
-                   uint64_t live);
+		   uint64_t live);
 int bale_segs_start(struct bale_store *st);
 /* Commit leader, before the log record: sync every segment with appends. */
 int bale_segs_sync(struct bale_store *st);
 /* Rows of segments whose used or live changed since the last call. */
 typedef void bale_segs_usage_fn(uint64_t segment, uint64_t used, uint64_t live,
-                                bool deleted, void *arg);
+				bool deleted, void *arg);
 void bale_segs_usage_take(struct bale_store *st, bale_segs_usage_fn *fn,
-                          void *arg);
+			  void *arg);
 /* Staging: stored bytes that became live, or dead as of staged seq. */
 void bale_segs_live_add(struct bale_store *st, uint64_t segment,
-                        uint64_t bytes);
+			uint64_t bytes);
 void bale_segs_live_sub(struct bale_store *st, uint64_t segment, uint64_t bytes,
-                        uint64_t seq);
+			uint64_t seq);
 
 /* For the cleaner: one segment's state. */
 struct bale_seg_info {
-  uint64_t segment, used, live;
-  uint64_t dead_seq; /* newest staged seq at which bytes died */
-  bool open;         /* still appended to */
-  bool punched;      /* dead payload was punched at this live value */
+	uint64_t segment, used, live;
+	uint64_t dead_seq; /* newest staged seq at which bytes died */
+	bool open;	   /* still appended to */
+	bool punched;	   /* dead payload was punched at this live value */
 };
 /* Infos of all segments, malloced. */
 int bale_segs_list(struct bale_store *st, struct bale_seg_info **ret,
-                   size_t *ret_nr);
+		   size_t *ret_nr);
 /* Remove a sealed segment without live bytes; its row goes with the next
  * commit, its file at once (no durable row refers to it any more). */
 int bale_segs_delete(struct bale_store *st, uint64_t segment);
 void bale_segs_mark_punched(struct bale_store *st, uint64_t segment,
-                            uint64_t live);
+			    uint64_t live);
 /* A read-only descriptor for the segment, cached; put it back. */
 int bale_segs_fd_get(struct bale_store *st, uint64_t segment, int *ret_fd);
 void bale_segs_fd_put(struct bale_store *st, uint64_t segment, int fd);
@@ -88,7 +88,7 @@ int bale_segs_prealloc(struct bale_store *st, uint64_t bytes);
 /* Preallocated bytes not yet appended to. */
 uint64_t bale_segs_prealloc_free(struct bale_store *st);
 void bale_segs_totals(struct bale_store *st, uint64_t *ret_nr,
-                      uint64_t *ret_used, uint64_t *ret_live);
+		      uint64_t *ret_used, uint64_t *ret_live);
 
 /* ---- space.c ---- */
 int bale_space_create(struct bale_store *st, struct bale_space **ret);
@@ -107,15 +107,16 @@ int bale_cleaner_create(struct bale_store *st, struct bale_cleaner **ret);
 void bale_cleaner_destroy(struct bale_cleaner *c);
 void bale_cleaner_wake(struct bale_store *st);
 
-static inline void bale_seg_name(char buf[32], uint64_t segment) {
-  static const char hex[] = "0123456789abcdef";
-  int n = 0;
+static inline void bale_seg_name(char buf[32], uint64_t segment)
+{
+	static const char hex[] = "0123456789abcdef";
+	int n = 0;
 
-  for (const char *p = "seg/"; *p; p++)
-    buf[n++] = *p;
-  for (int shift = 60; shift >= 0; shift -= 4)
-    buf[n++] = hex[segment >> shift & 15];
-  buf[n] = 0;
+	for (const char *p = "seg/"; *p; p++)
+		buf[n++] = *p;
+	for (int shift = 60; shift >= 0; shift -= 4)
+		buf[n++] = hex[segment >> shift & 15];
+	buf[n] = 0;
 }
 
 #endif
