@@ -241,7 +241,7 @@ static int create(struct bale_inode *dir, const char *name,
 		  const struct request *q, struct bale_inode **ret)
 {
 	struct bale_name n = { 0 };
-	int r = S_ISDIR(dir->row.mode) ? 0 : -ENOTDIR;
+	int r = S_ISDIR(dir->type) ? 0 : -ENOTDIR;
 
 	if (!r && !q->tmpfile)
 		r = bale_name_init(&n, name);
@@ -312,7 +312,7 @@ int bale_inode_readlink(struct bale_inode *i, char *buf, size_t cap)
 	size_t len;
 	int r;
 
-	if (!S_ISLNK(i->row.mode))
+	if (!S_ISLNK(i->type))
 		return -EINVAL;
 	bale_inode_accessed(i);
 	r = bale_meta_get(bale_fs_meta(i->fs), BALE_TABLE_inline, &key,

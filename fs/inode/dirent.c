@@ -130,7 +130,7 @@ int bale_dir_lookup(struct bale_inode *dir, const char *name,
 
 	if (r)
 		return r;
-	if (!S_ISDIR(dir->row.mode)) /* the type never changes */
+	if (!S_ISDIR(dir->type))
 		return -ENOTDIR;
 	if (bale_name_is_dots(&n))
 		return lookup_dots(dir, &n, ret);
@@ -260,7 +260,7 @@ int bale_dir_read(struct bale_inode *dir, uint64_t cookie, bale_dir_fn *fn,
 	struct portion *p;
 	int r;
 
-	if (!S_ISDIR(dir->row.mode))
+	if (!S_ISDIR(dir->type))
 		return -ENOTDIR;
 	if (cookie == 0)
 		bale_inode_accessed(dir);

@@ -28,6 +28,7 @@ struct bale_file_data; /* file.c: dirty extents, disk size, readahead state */
 struct bale_inode {
 	uint64_t ino; /* const */
 	struct bale_fs *fs; /* const */
+	uint32_t type; /* S_IFMT bits of row.mode; const, no lock needed */
 	struct bale_rwlock lock;
 	struct bale_inode_row row; /* as every reader sees it; row.size is the
 				      size with unwritten data included */

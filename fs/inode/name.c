@@ -96,7 +96,7 @@ static int remove_entry(struct bale_inode *dir, const struct bale_name *n,
 			check_fn *check)
 {
 	struct bale_inode *i = NULL;
-	int r = S_ISDIR(dir->row.mode) ? 0 : -ENOTDIR;
+	int r = S_ISDIR(dir->type) ? 0 : -ENOTDIR;
 
 	if (!r)
 		r = bale_names_writable(dir->fs);
@@ -191,9 +191,9 @@ int bale_dir_link(struct bale_inode *i, struct bale_inode *dir,
 
 	if (r)
 		return r;
-	if (!S_ISDIR(dir->row.mode))
+	if (!S_ISDIR(dir->type))
 		return -ENOTDIR;
-	if (S_ISDIR(i->row.mode))
+	if (S_ISDIR(i->type))
 		return -EPERM;
 	if (bale_name_is_dots(&n))
 		return -EEXIST;

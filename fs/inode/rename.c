@@ -8,7 +8,13 @@
  * locked (the ancestor first, else by number), then the inodes that are moved
  * or replaced. The names were looked up before that; if they are others by
  * then, everything starts again.
+ *
+ * Why this cannot deadlock: whoever locks two directories of which neither is
+ * above the other holds the rename lock (so does a rename of one directory
+ * over another in the same place), and never waits for one above what he has.
+ * All others go from a directory down. Other files come after directories.
  */
+#include <dirent.h>
 #include <linux/fs.h>
 
 #include "fs/base/clock.h"
@@ -54,11 +60,18 @@ static void unlock_dirs(struct move *m)
 		bale_rwlock_unlock(&m->to.dir->lock);
 }
 
+static bool goes_first(const struct bale_inode *a, const struct bale_inode *b)
+{
+	bool a_dir = S_ISDIR(a->type), b_dir = S_ISDIR(b->type);
+
+	return a_dir != b_dir ? a_dir : a->ino < b->ino;
+}
+
 static void lock_inodes(struct move *m, bool lock)
 {
 	struct bale_inode *a = m->from.inode, *b = m->to.inode;
 
-	if (b && b->ino < a->ino) {
+	if (b && goes_first(b, a)) {
 		a = m->to.inode;
 		b = m->from.inode;
 	}
@@ -384,7 +397,8 @@ static int move_locked(struct move *m)
 	return r;
 }
 
-static int rename_same(struct move *m)
+/* -EAGAIN: two directories, which takes the rename lock. */
+static int rename_same_once(struct move *m, bool have_lock)
 {
 	int r;
 
@@ -392,9 +406,24 @@ static int rename_same(struct move *m)
 	r = get_end(&m->from);
 	if (!r)
 		r = get_end(&m->to);
+	if (!r && !have_lock && m->from.exists && m->to.exists &&
+	    m->from.entry.type == DT_DIR && m->to.entry.type == DT_DIR)
+		r = -EAGAIN;
 	if (!r)
 		r = move_locked(m);
 	unlock_dirs(m);
+	return r;
+}
+
+static int rename_same(struct move *m)
+{
+	int r = rename_same_once(m, false);
+
+	if (r != -EAGAIN)
+		return r;
+	bale_names_rename_lock(m->from.dir->fs);
+	r = rename_same_once(m, true);
+	bale_names_rename_unlock(m->from.dir->fs);
 	return r;
 }
 
@@ -458,7 +487,7 @@ int bale_dir_rename(struct bale_inode *from, const char *name,
 	r = bale_name_init(&m.from.name, name);
 	if (!r)
 		r = bale_name_init(&m.to.name, new_name);
-	if (!r && (!S_ISDIR(from->row.mode) || !S_ISDIR(to->row.mode)))
+	if (!r && (!S_ISDIR(from->type) || !S_ISDIR(to->type)))
 		r = -ENOTDIR;
 	if (!r && bale_name_is_dots(&m.from.name))
 		r = -EBUSY;

@@ -34,8 +34,25 @@ void bale_row_stage(struct bale_inode *i, const struct bale_inode_row *row,
 	bale_txn_put(t, BALE_TABLE_inode, &key, sizeof(key), &d, sizeof(d));
 }
 
+/* What the list keeps is a reference: a deleted inode must not wait for it. */
+static void unmark_times(struct bale_inode *i)
+{
+	struct bale_names *n = i->fs->names;
+	bool listed;
+
+	bale_mutex_lock(&n->time_lock);
+	listed = !bale_list_empty(&i->time_link);
+	if (listed)
+		bale_list_del(&i->time_link);
+	bale_mutex_unlock(&n->time_lock);
+	if (listed)
+		bale_inode_put(i); /* not the last: the caller has one */
+}
+
 void bale_row_assign(struct bale_inode *i, const struct bale_inode_row *row)
 {
+	if (i->row_dirty || !row->nlink)
+		unmark_times(i);
 	i->row = *row;
 	i->row_dirty = false;
 }

@@ -124,8 +124,10 @@ int bale_table_alloc(struct bale_fs *fs, uint64_t ino,
 	i->ino = ino;
 	i->fs = fs;
 	i->refs = 1;
-	if (row)
+	if (row) {
 		i->row = *row;
+		i->type = row->mode & S_IFMT;
+	}
 	bale_rwlock_init(&i->lock);
 	bale_list_init(&i->hash_link);
 	bale_list_init(&i->lru_link);
@@ -176,6 +178,7 @@ static int load(struct bale_shard *s, struct bale_inode *i, struct bale_inode **
 	bale_mutex_lock(&s->lock);
 	if (!r) {
 		i->row = row;
+		i->type = row.mode & S_IFMT;
 		i->state = STATE_LIVE;
 		*ret = i;
 	} else {
@@ -264,7 +267,7 @@ static int delete_other(struct bale_inode *i)
  * orphan row stays and the next open of the store tries again. */
 static void delete_inode(struct bale_shard *s, struct bale_inode *i)
 {
-	int r = S_ISREG(i->row.mode) ? bale_file_delete(i) : delete_other(i);
+	int r = S_ISREG(i->type) ? bale_file_delete(i) : delete_other(i);
 
 	if (r)
 		bale_warn("inode %llu: deleted but not freed: %s",
