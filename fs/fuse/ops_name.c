@@ -75,10 +75,12 @@ void bale_fuse_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
 {
 	struct bale_cred c = bale_session_cred(req);
 	struct bale_inode *dir, *i = NULL;
+	int err;
 
 	if (!bale_session_inode(req, parent, &dir))
 		return;
-	reply_new(req, bale_dir_create(dir, name, mode, rdev, &c, &i), dir, i);
+	err = bale_dir_create(dir, name, mode, rdev, &c, &i);
+	reply_new(req, err, dir, i);
 }
 
 void bale_fuse_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
@@ -86,10 +88,12 @@ void bale_fuse_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
 {
 	struct bale_cred c = bale_session_cred(req);
 	struct bale_inode *dir, *i = NULL;
+	int err;
 
 	if (!bale_session_inode(req, parent, &dir))
 		return;
-	reply_new(req, bale_dir_mkdir(dir, name, mode, &c, &i), dir, i);
+	err = bale_dir_mkdir(dir, name, mode, &c, &i);
+	reply_new(req, err, dir, i);
 }
 
 void bale_fuse_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
@@ -97,16 +101,19 @@ void bale_fuse_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 {
 	struct bale_cred c = bale_session_cred(req);
 	struct bale_inode *dir, *i = NULL;
+	int err;
 
 	if (!bale_session_inode(req, parent, &dir))
 		return;
-	reply_new(req, bale_dir_symlink(dir, name, target, &c, &i), dir, i);
+	err = bale_dir_symlink(dir, name, target, &c, &i);
+	reply_new(req, err, dir, i);
 }
 
 void bale_fuse_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent,
 		    const char *newname)
 {
 	struct bale_inode *dir, *i;
+	int err;
 
 	if (!bale_session_inode(req, ino, &i))
 		return;
@@ -114,8 +121,7 @@ void bale_fuse_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent,
 		bale_inode_put(i);
 		return;
 	}
-	int err = bale_dir_link(i, dir, newname);
-
+	err = bale_dir_link(i, dir, newname);
 	if (err)
 		bale_inode_put(i);
 	reply_new(req, err, dir, i);
