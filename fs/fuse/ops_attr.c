@@ -71,11 +71,6 @@ void bale_fuse_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	(void)fi;
 	if (!bale_session_inode(req, ino, &i))
 		return;
-	/* A kernel that leaves suid to us expects it of every chown. */
-	if (bale_session_of(req)->killpriv &&
-	    (a.valid & (BALE_SET_UID | BALE_SET_GID)) &&
-	    !(a.valid & BALE_SET_MODE))
-		a.valid |= BALE_SET_KILL_PRIV;
 	err = bale_inode_setattr(i, &a);
 	if (err)
 		bale_reply_err(req, err);

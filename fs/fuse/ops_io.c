@@ -94,11 +94,15 @@ void bale_fuse_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 }
 
 /*
- * Who writes decides about suid: not root, and not the kernel's own
- * write-back, whose origin cleared it when the page was dirtied.
+ * Whether a write clears suid: the kernel says so where it can. Else, not for
+ * root, and not for its own write-back: who dirtied the page has done it.
  */
 static bool kills_priv(fuse_req_t req, const struct fuse_file_info *fi)
 {
+#ifdef HAVE_FUSE_KILL_SUIDGID
+	if (bale_session_of(req)->killpriv)
+		return fi->kill_suidgid;
+#endif
 	return !fi->writepage && fuse_req_ctx(req)->uid != 0;
 }
 

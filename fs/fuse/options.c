@@ -190,6 +190,9 @@ static const struct {
 	FLAG("dirsync", dirsync, true),
 	FLAG("foreground", foreground, true),
 	FLAG("debug", debug, true),
+#ifdef HAVE_FUSE_STATX /* of the same age */
+	FLAG("io_uring", io_uring, true),
+#endif
 	FLAG("test_shutdown", test_shutdown, true),
 };
 #undef FLAG

@@ -22,6 +22,7 @@ struct bale_mount_options {
 	bool allow_other, default_permissions;
 	bool suid, dev, noexec, sync, dirsync;
 	bool foreground, debug;
+	bool io_uring; /* requests by shared rings, where kernel and libfuse can */
 	bool test_shutdown; /* answer XFS_IOC_GOINGDOWN */
 	int atime;	    /* 0 relatime, 1 noatime, 2 strictatime */
 	enum bale_io_mode io;

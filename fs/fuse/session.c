@@ -122,7 +122,7 @@ static void want_all(struct bale_session *s, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_SPLICE_WRITE, false);
 	want(conn, FUSE_CAP_SPLICE_MOVE, false);
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
-#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+#ifdef HAVE_FUSE_KILL_SUIDGID
 	s->killpriv = want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true);
 #endif
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
@@ -138,6 +138,9 @@ static void bale_fuse_init(void *userdata, struct fuse_conn_info *conn)
 	want_all(s, conn);
 	conn->max_write = MAX_WRITE;
 	conn->time_gran = 1;
+#ifdef HAVE_FUSE_NO_INTERRUPT
+	conn->no_interrupt = 1; /* nothing here waits for long */
+#endif
 	conn->max_background = s->opt.max_background;
 	if (!conn->max_background)
 		conn->max_background = 64 + 4 * (unsigned int)cores;
@@ -343,7 +346,7 @@ static int add_args(const struct bale_session *s, struct fuse_args *args)
 	int err;
 
 	if (asprintf(&fsname, "fsname=%s", s->store) < 0 ||
-	    asprintf(&plain, "subtype=balefs%s%s%s%s%s%s%s%s%s%s",
+	    asprintf(&plain, "subtype=balefs%s%s%s%s%s%s%s%s%s%s%s",
 		     o->default_permissions ? ",default_permissions" : "",
 		     o->allow_other ? ",allow_other" : "",
 		     o->read_only ? ",ro" : ",rw",
@@ -351,6 +354,7 @@ static int add_args(const struct bale_session *s, struct fuse_args *args)
 		     o->noexec ? ",noexec" : "",
 		     o->atime == 1 ? ",noatime" : "", o->sync ? ",sync" : "",
 		     o->dirsync ? ",dirsync" : "",
+		     o->io_uring ? ",io_uring" : "",
 		     o->debug ? ",debug" : "") < 0)
 		return -ENOMEM;
 	err = fuse_opt_add_arg(args, "balefs") ||

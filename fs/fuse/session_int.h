@@ -19,7 +19,8 @@ struct bale_session {
 	struct fuse_session *se;	/* const after start */
 	const char *store, *mnt;	/* absolute; const */
 	uint64_t started_ns;		/* const after start */
-	bool killpriv; /* the kernel leaves suid clearing to us; INIT sets it */
+	bool killpriv; /* suid is ours to clear, when the kernel says so; set
+			  by INIT */
 	atomic_bool down;      /* a test shut the mount down: EIO from now on */
 	atomic_uint nr_writers; /* handles open for writing */
 
