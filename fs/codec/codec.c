@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fs/codec/codec.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fs/codec/codec_impl.h"
+
+/* Indexed by id; a NULL is a codec that is reserved and not built. */
+static const struct bale_codec *const codecs[BALE_CODEC_NR] = {
+	[BALE_CODEC_raw] = &bale_codec_raw,
+	[BALE_CODEC_fill] = &bale_codec_fill,
+	[BALE_CODEC_lz4] = &bale_codec_lz4,
+	[BALE_CODEC_zstd] = &bale_codec_zstd,
+};
+
+static const char *const codec_names[BALE_CODEC_NR] = {
+#define X(id, name, levels) [id] = #name,
+	BALE_CODECS(X)
+#undef X
+};
+
+static const bool codec_levels[BALE_CODEC_NR] = {
+#define X(id, name, levels) [id] = levels,
+	BALE_CODECS(X)
+#undef X
+};
+
+static const char *const reason_texts[] = {
+#define X(id, name, text) [id] = text,
+	BALE_RAW_REASONS(X)
+#undef X
+};
+
+enum {
+	/* Below this no coder's own framing is earned back, save fill's. */
+	SMALL_MAX = 64,
+	/* Below this the probe costs more than zstd giving up. */
+	PROBE_MIN = 32 << 10,
+};
+
+/*
+ * The largest coded size that is kept. Space is packed by the byte, so every
+ * byte saved counts, but each later read of the extent pays for decoding it:
+ * 1/16 less to read from a 2 GB/s device is 4 us of a 128 KiB extent, decoding
+ * zstd 100 us, lz4 30 us. Below 1/16 what is won is noise in `du`, and what is
+ * lost is CPU on every read. 32 bytes is the share of a row in the index.
+ */
+static size_t worth(size_t len)
+{
+	size_t save = len / 16 > 32 ? len / 16 : 32;
+
+	return len > save ? len - save : 0;
+}
+
+const char *bale_codec_name(unsigned int id)
+{
+	if (id == BALE_CODEC_auto)
+		return "auto";
+	return id < BALE_CODEC_NR ? codec_names[id] : "?";
+}
+
+const char *bale_raw_reason_text(unsigned int reason)
+{
+	if (reason >= sizeof(reason_texts) / sizeof(reason_texts[0]))
+		return "?";
+	return reason_texts[reason];
+}
+
+const struct bale_codec *bale_codec_get(unsigned int id)
+{
+	return id < BALE_CODEC_NR ? codecs[id] : NULL;
+}
+
+bool bale_codec_known(unsigned int codec, unsigned int filter)
+{
+	return !filter && bale_codec_get(codec);
+}
+
+/* A decimal number of at most 2 digits, and nothing after it. */
+static int parse_level(const char *text, int8_t *ret)
+{
+	bool neg = *text == '-';
+	int v = 0;
+
+	text += neg;
+	if (!*text || strlen(text) > 2)
+		return -EINVAL;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9')
+			return -EINVAL;
+		v = v * 10 + (*text - '0');
+	}
+	if (neg)
+		v = -v;
+	if (!v || v < BALE_ZSTD_LEVEL_MIN || v > BALE_ZSTD_LEVEL_MAX)
+		return -EINVAL;
+	*ret = (int8_t)v;
+	return 0;
+}
+
+int bale_codec_policy_parse(const char *text, struct bale_codec_policy *ret)
+{
+	struct bale_codec_policy p = { 0 };
+	const char *colon = strchr(text, ':');
+	size_t len = colon ? (size_t)(colon - text) : strlen(text);
+	unsigned int id;
+
+	if (!strcmp(text, "auto")) {
+		*ret = (struct bale_codec_policy){ .codec = BALE_CODEC_auto };
+		return 0;
+	}
+	for (id = 0; id < BALE_CODEC_NR; id++)
+		if (strlen(codec_names[id]) == len &&
+		    !memcmp(codec_names[id], text, len))
+			break;
+	/* fill is found, never asked for. */
+	if (id == BALE_CODEC_NR || id == BALE_CODEC_fill ||
+	    (colon && !codec_levels[id]))
+		return -EINVAL;
+	if (!codecs[id])
+		return -EOPNOTSUPP;
+	p.codec = (uint8_t)id;
+	if (colon) {
+		int r = parse_level(colon + 1, &p.level);
+
+		if (r)
+			return r;
+	}
+	*ret = p;
+	return 0;
+}
+
+void bale_codec_policy_text(struct bale_codec_policy p, char *buf, size_t cap)
+{
+	const char *name = bale_codec_name(p.codec);
+
+	if (p.level && p.codec < BALE_CODEC_NR && codec_levels[p.codec])
+		snprintf(buf, cap, "%s:%d", name, p.level);
+	else
+		snprintf(buf, cap, "%s", name);
+}
+
+size_t bale_codec_bound(size_t len)
+{
+	size_t max = 0;
+
+	for (unsigned int id = 0; id < BALE_CODEC_NR; id++) {
+		size_t n = codecs[id] ? codecs[id]->bound(len) : 0;
+
+		if (n > max)
+			max = n;
+	}
+	return max;
+}
+
+static void stay_raw(struct bale_job *job, enum bale_raw_reason reason)
+{
+	job->ret_codec = BALE_CODEC_raw;
+	job->len = job->src_len;
+	job->reason = (uint8_t)reason;
+}
+
+static int check_encode(const struct bale_job *job)
+{
+	if (job->filter || job->src_len > BALE_EXTENT_MAX ||
+	    job->dst_cap < bale_codec_bound(job->src_len))
+		return -EINVAL;
+	if (job->codec == BALE_CODEC_auto)
+		return 0;
+	if (job->codec >= BALE_CODEC_NR)
+		return -EINVAL;
+	if (!codecs[job->codec])
+		return -EOPNOTSUPP;
+	if (codec_levels[job->codec] && (job->level < BALE_ZSTD_LEVEL_MIN ||
+					 job->level > BALE_ZSTD_LEVEL_MAX))
+		return -EINVAL;
+	return 0;
+}
+
+/* A fill replaces data under every policy: it costs nothing to read back. All
+ * zero counts at any length, because it becomes a hole. */
+static bool try_fill(struct bale_job *job)
+{
+	uint8_t *dst = job->dst;
+	size_t n;
+
+	if (bale_codec_fill.encode(NULL, job->src, job->src_len, dst,
+				   job->src_len, 0, &n))
+		return false;
+	if (n == job->src_len && !(n == 1 && !dst[0]))
+		return false;
+	job->ret_codec = BALE_CODEC_fill;
+	job->len = n;
+	return true;
+}
+
+/* 0, or -errno as the codec's encode(). */
+static int encode_as(struct bale_codec_ctx *ctx, struct bale_job *job,
+		     unsigned int id, int level)
+{
+	size_t n;
+	int r;
+
+	if (!level)
+		level = codecs[id]->level_default;
+	r = codecs[id]->encode(ctx, job->src, job->src_len, job->dst,
+			       worth(job->src_len), level, &n);
+	if (r)
+		return r;
+	job->ret_codec = (uint8_t)id;
+	job->ret_level = codec_levels[id] ? (int8_t)level : 0;
+	job->len = n;
+	return 0;
+}
+
+static int encode_auto(struct bale_codec_ctx *ctx, struct bale_job *job)
+{
+	enum bale_probe_verdict v = BALE_PROBE_ZSTD;
+	int r;
+
+	if (job->src_len >= PROBE_MIN)
+		v = bale_codec_probe(ctx, job->src, job->src_len);
+	if (v == BALE_PROBE_RAW) {
+		stay_raw(job, BALE_RAW_probe);
+		return 0;
+	}
+	r = encode_as(ctx, job, BALE_CODEC_zstd, BALE_ZSTD_LEVEL_AUTO);
+	/* zstd's fast levels look for 6 bytes and more, lz4 for 4: tables of
+	   32-bit values from a small set shrink only by the latter. */
+	if (r == -ENOSPC && v == BALE_PROBE_REPEATS)
+		r = encode_as(ctx, job, BALE_CODEC_lz4, 0);
+	return r;
+}
+
+static int run_encode(struct bale_job *job)
+{
+	struct bale_codec_ctx *ctx;
+	int r = check_encode(job);
+
+	if (r)
+		return r;
+	if (job->src_len && try_fill(job))
+		return 0;
+	if (job->codec == BALE_CODEC_raw || job->src_len < SMALL_MAX) {
+		stay_raw(job, job->codec == BALE_CODEC_raw ? BALE_RAW_policy :
+							     BALE_RAW_small);
+		return 0;
+	}
+	ctx = bale_codec_ctx_get();
+	if (!ctx)
+		r = -ENOMEM;
+	else if (job->codec == BALE_CODEC_auto)
+		r = encode_auto(ctx, job);
+	else if (job->codec == BALE_CODEC_fill)
+		r = -ENOSPC;
+	else
+		r = encode_as(ctx, job, job->codec, job->level);
+	if (r)
+		stay_raw(job, r == -ENOSPC ? BALE_RAW_grew : BALE_RAW_error);
+	return 0;
+}
+
+static int run_decode(struct bale_job *job)
+{
+	const struct bale_codec *codec = bale_codec_get(job->codec);
+	struct bale_codec_ctx *ctx;
+	int r;
+
+	if (!bale_codec_known(job->codec, job->filter))
+		return -EOPNOTSUPP;
+	/* Nothing is only ever nothing; codecs need not think of it. */
+	if (!job->dst_cap)
+		return job->codec == BALE_CODEC_raw && !job->src_len ?
+			       0 :
+			       -EUCLEAN;
+	ctx = bale_codec_ctx_get();
+	if (!ctx)
+		return -ENOMEM;
+	r = codec->decode(ctx, job->src, job->src_len, job->dst, job->dst_cap);
+	if (!r)
+		job->len = job->dst_cap;
+	return r;
+}
+
+void bale_codec_run(struct bale_job *job)
+{
+	job->len = 0;
+	job->ret_codec = BALE_CODEC_raw;
+	job->ret_filter = 0;
+	job->ret_level = 0;
+	job->reason = BALE_RAW_none;
+	switch (job->op) {
+	case BALE_JOB_ENCODE:
+		job->status = run_encode(job);
+		break;
+	case BALE_JOB_DECODE:
+		job->status = run_decode(job);
+		break;
+	default:
+		job->status = -EINVAL;
+	}
+}

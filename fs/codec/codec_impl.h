@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * codec_impl.h - what a codec is inside this folder: one const vtable each, one
+ * table of them, and the per-thread contexts that they work with. Nothing
+ * outside fs/codec includes this.
+ *
+ * Thread rule: a context belongs to the thread that got it; the tables are
+ * const.
+ */
+#ifndef BALE_CODEC_CODEC_IMPL_H
+#define BALE_CODEC_CODEC_IMPL_H
+
+#include <assert.h>
+#include <zstd.h>
+
+#include "balefs/codec.h"
+
+enum {
+	/* Largest window that the zstd decoder accepts: one extent's. */
+	BALE_ZSTD_WINDOW_LOG_MAX = 22,
+	BALE_ZSTD_LEVEL_MIN = -7,
+	BALE_ZSTD_LEVEL_MAX = 19,
+	/* "zstd" without a level: the library's own default, the usual balance
+	   of ratio and time. */
+	BALE_ZSTD_LEVEL_DEFAULT = 3,
+	/* What auto uses: two thirds of lz4's speed at 1.4 times its ratio on
+	   the Silesia files; level 3 costs twice the time for 4 % of space. */
+	BALE_ZSTD_LEVEL_AUTO = 1,
+
+	BALE_PROBE_SLICES = 16,
+	BALE_PROBE_SLICE = 256,
+	BALE_PROBE_TABLE_BITS = 12,
+};
+
+static_assert(1 << BALE_ZSTD_WINDOW_LOG_MAX >= BALE_EXTENT_MAX,
+	      "an encoder may make a window of a whole extent");
+
+/*
+ * What a thread keeps between jobs, so that a job allocates nothing. The zstd
+ * contexts are made on first use and freed when the thread ends.
+ */
+struct bale_codec_ctx {
+	ZSTD_CCtx *cctx;
+	ZSTD_DCtx *dctx;
+	void *lz4; /* LZ4_sizeofState() bytes */
+	struct {
+		uint32_t count[4][256];
+		uint32_t place[1 << BALE_PROBE_TABLE_BITS];
+	} probe;
+};
+
+/* The calling thread's context; NULL when memory is short. */
+struct bale_codec_ctx *bale_codec_ctx_get(void);
+/* 0 or -ENOMEM; each makes the member once. */
+int bale_codec_ctx_need_lz4(struct bale_codec_ctx *ctx);
+int bale_codec_ctx_need_cctx(struct bale_codec_ctx *ctx);
+int bale_codec_ctx_need_dctx(struct bale_codec_ctx *ctx);
+
+struct bale_codec {
+	size_t (*bound)(size_t len);
+	/*
+	 * At most cap bytes, len >= 1. -ENOSPC: it does not fit, dst is
+	 * undefined. cap is the size that is still worth it, not bound().
+	 */
+	int (*encode)(struct bale_codec_ctx *ctx, const uint8_t *src,
+		      size_t len, uint8_t *dst, size_t cap, int level,
+		      size_t *ret_len);
+	/*
+	 * Exactly len >= 1 bytes or -EUCLEAN (-ENOMEM). src is hostile; dst is
+	 * undefined after an error, but nothing beyond it is touched.
+	 */
+	int (*decode)(struct bale_codec_ctx *ctx, const uint8_t *src,
+		      size_t src_len, uint8_t *dst, size_t len);
+	int level_default; /* 0: the codec has no levels */
+};
+
+extern const struct bale_codec bale_codec_raw;
+extern const struct bale_codec bale_codec_fill;
+extern const struct bale_codec bale_codec_lz4;
+extern const struct bale_codec bale_codec_zstd;
+
+/* NULL for an id that this build does not have. */
+const struct bale_codec *bale_codec_get(unsigned int id);
+
+/* What a look at an extent says about coding it. */
+enum bale_probe_verdict {
+	BALE_PROBE_RAW,	    /* neither repeats nor a skewed byte distribution */
+	BALE_PROBE_ZSTD,    /* worth trying */
+	BALE_PROBE_REPEATS, /* the same, and only repeats can make it shrink */
+};
+
+/* A guess from samples; reads a fraction of src, writes nothing but ctx. */
+enum bale_probe_verdict bale_codec_probe(struct bale_codec_ctx *ctx,
+					 const uint8_t *src, size_t len);
+
+/* Add a finished job to st. */
+void bale_engine_account(struct bale_engine_stats *st,
+			 const struct bale_job *job, uint64_t busy_ns);
+
+#endif
