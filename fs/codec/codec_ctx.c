@@ -4,7 +4,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "fs/base/fault.h"
 #include "fs/codec/codec_impl.h"
+
+/* Fault point: a context that cannot be had. */
+static const char fault_memory[] = "codec.memory";
 
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
@@ -45,6 +49,8 @@ struct bale_codec_ctx *bale_codec_ctx_get(void)
 
 int bale_codec_ctx_need_lz4(struct bale_codec_ctx *ctx)
 {
+	if (bale_fault(fault_memory))
+		return -ENOMEM;
 	if (!ctx->lz4)
 		ctx->lz4 = malloc((size_t)LZ4_sizeofState());
 	return ctx->lz4 ? 0 : -ENOMEM;
@@ -52,6 +58,8 @@ int bale_codec_ctx_need_lz4(struct bale_codec_ctx *ctx)
 
 int bale_codec_ctx_need_cctx(struct bale_codec_ctx *ctx)
 {
+	if (bale_fault(fault_memory))
+		return -ENOMEM;
 	if (!ctx->cctx)
 		ctx->cctx = ZSTD_createCCtx();
 	return ctx->cctx ? 0 : -ENOMEM;
@@ -59,6 +67,8 @@ int bale_codec_ctx_need_cctx(struct bale_codec_ctx *ctx)
 
 int bale_codec_ctx_need_dctx(struct bale_codec_ctx *ctx)
 {
+	if (bale_fault(fault_memory))
+		return -ENOMEM;
 	if (!ctx->dctx)
 		ctx->dctx = ZSTD_createDCtx();
 	return ctx->dctx ? 0 : -ENOMEM;
