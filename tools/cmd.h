@@ -32,6 +32,7 @@ struct bale_cmd {
 };
 
 extern const struct bale_cmd bale_cmd_mkfs;
+extern const struct bale_cmd bale_cmd_fsck;
 extern const struct bale_cmd bale_cmd_mount;
 extern const struct bale_cmd bale_cmd_umount;
 
@@ -57,6 +58,8 @@ int bale_size_parse(const char *text, uint64_t *ret);
 /* "12.3 MiB", "17 B"; buf of BALE_SIZE_TEXT bytes, returned. */
 enum { BALE_SIZE_TEXT = 24 };
 const char *bale_size_text(uint64_t bytes, char *buf);
+/* A file name or path for people: control characters as \xHH. */
+void bale_print_name(FILE *f, const char *s, size_t len);
 /* A plain decimal, hexadecimal (0x) number; -EINVAL, -ERANGE. */
 int bale_number_parse(const char *text, uint64_t *ret);
 

@@ -10,6 +10,7 @@
 
 #include "fs/base/log.h"
 #include "fs/codec/codec.h"
+#include "fs/fuse/session.h"
 #include "tools/cmd.h"
 
 #ifndef BALE_VERSION
@@ -20,6 +21,7 @@ static const struct bale_cmd *const commands[] = {
 	&bale_cmd_mkfs,
 	&bale_cmd_mount,
 	&bale_cmd_umount,
+	&bale_cmd_fsck,
 };
 enum { NR_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -29,7 +31,8 @@ static void print_version(void)
 	for (unsigned int id = 0; id < BALE_CODEC_NR; id++)
 		if (bale_codec_known(id, 0))
 			printf(" %s", bale_codec_name(id));
-	printf("\ngpu: not in this build\n");
+	printf("\nlibfuse: %s\ngpu: not in this build\n",
+	       bale_session_libfuse());
 }
 
 static void print_help(FILE *f)

@@ -106,3 +106,15 @@ bool bale_option_next(char **list, char **ret_key, char **ret_value)
 	*out = '\0';
 	return true;
 }
+
+void bale_print_name(FILE *f, const char *s, size_t len)
+{
+	for (size_t k = 0; k < len; k++) {
+		unsigned char c = (unsigned char)s[k];
+
+		if (c < 0x20 || c == 0x7f || c == '\\')
+			fprintf(f, "\\x%02x", c);
+		else
+			fputc(c, f);
+	}
+}
