@@ -20,7 +20,7 @@
 enum {
 	DEFAULT_EXTENT_BITS = 17,
 	DEFAULT_SEGMENT_BITS = 28,
-	DEFAULT_LOG_BITS = 24
+	DEFAULT_LOG_BITS = 23
 };
 
 static const char *const parts[] = { "log", "seg", "ckpt", "index" };
