@@ -19,7 +19,7 @@
 #include "fs/base/log.h"
 
 enum {
-	RESERVE_MAX = 64 << 20,
+	RESERVE_MAX = 16 << 20,
 	BALE_OVERHEAD = 1152, /* header, descriptor, alignment: a bale of one */
 };
 
