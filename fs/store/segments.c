@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The set of segments: files, usage, preallocation, syncing. */
+/*
+ * The set of segments: files, usage, preallocation, syncing.
+ * NOLINT(file-size): one set behind one lock, whose functions stay together
+ */
 #include "fs/store/segments.h"
 
 #include <errno.h>

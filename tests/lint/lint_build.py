@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the build shows: each header compiles alone, and the libraries'
+global names carry our prefix."""
+import json
+import os
+import re
+import shlex
+import subprocess
+
+import lint_tree
+
+# Of the compiler, of C++ namespaces that nvcc makes global, of the program.
+FOREIGN_NAMES = re.compile(r"^(__|_ZN\d+_GLOBAL__N_|main$)")
+
+
+def compile_flags(root, build):
+    """folder -> the include, define and std flags of a file in it."""
+    with open(os.path.join(build, "compile_commands.json"),
+              encoding="utf-8") as f:
+        entries = json.load(f)
+    flags = {}
+    for entry in entries:
+        source = os.path.relpath(
+            os.path.join(entry["directory"], entry["file"]), root)
+        if not source.endswith(".c") or source.startswith(".."):
+            continue
+        kept = []
+        for arg in shlex.split(entry["command"]):
+            if arg.startswith("-I"):
+                path = os.path.join(entry["directory"], arg[2:])
+                # Not the source's own folder, which Meson adds: a header
+                # must say where its own are.
+                kept.append("-I" + os.path.normpath(path))
+            elif arg.startswith("-D"):
+                kept.append(arg)
+        flags[os.path.dirname(source)] = kept
+    return flags
+
+
+def compiles(command, source):
+    return subprocess.run(command, input=source.encode(),
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          check=False)
+
+
+def check_headers(root, build, cc, cxx):
+    problems = []
+    flags = compile_flags(root, build)
+    plain = ["-I" + root, "-I" + os.path.join(root, "include"), "-I" + build]
+    for path in lint_tree.files(root):
+        if not path.endswith(".h") or path.startswith("tests/"):
+            continue
+        folder = os.path.dirname(path)
+        text = lint_tree.read(root, path)
+        guard = re.search(r"^#ifndef (BALE_\w+_H)\n#define \1$", text, re.M)
+        if not guard:
+            problems.append(f"{path}: no guard BALE_..._H")
+        # Twice, to see that the guard guards.
+        source = f'#include "{os.path.join(root, path)}"\n' * 2 + \
+            "extern int bale_not_empty;\n"
+        tries = [(cc, ["-x", "c", "-std=gnu17", "-D_GNU_SOURCE",
+                       *flags.get(folder, plain)])]
+        if path.startswith("include/"):
+            tries = [(cc, ["-x", "c", "-std=c17", "-Wpedantic", *plain]),
+                     (cxx, ["-x", "c++", "-std=c++17", *plain])]
+        for compiler, args in tries:
+            if not compiler:
+                continue
+            done = compiles([*shlex.split(compiler), "-fsyntax-only", "-Wall",
+                             "-Wextra", "-Werror", "-Wno-unused-function",
+                             *args, "-"], source)
+            if done.returncode:
+                first = done.stderr.decode(errors="replace").strip()
+                problems.append(f"{path}: not alone with {compiler} "
+                                f"{args[2]}:\n{first}")
+    return problems
+
+
+def check_symbols(libraries):
+    problems = []
+    for library in libraries:
+        out = subprocess.run(["nm", "-g", "--defined-only", library],
+                             check=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL).stdout.decode()
+        names = [line.split()[-1] for line in out.split("\n")
+                 if re.match(r"^[0-9a-f]+ [A-Z] ", line)]
+        if not names:
+            problems.append(f"{library}: no names at all")
+        for name in names:
+            if not name.startswith("bale_") and not FOREIGN_NAMES.match(name):
+                problems.append(f"{os.path.basename(library)}: {name} "
+                                "lacks the prefix bale_")
+    return problems

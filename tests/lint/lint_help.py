@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command's --help: on standard output, at most 80 columns, exit 0;
+a wrong option: one line on standard error, exit 2 or what the command's
+callers expect."""
+import os
+import re
+import subprocess
+import tempfile
+
+# fsck(8) has bits: 16 is a usage error. mount(8): 1.
+USAGE_EXITS = {"fsck": 16, "fsck.balefs": 16, "mkfs.balefs": (1, 2),
+               "mount.balefs": (1, 2), "mount": (1, 2)}
+
+
+def run(argv):
+    return subprocess.run(argv, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=20, check=False)
+
+
+def commands_of(help_text):
+    """Rows of the list of commands: two blanks, a word, two blanks, a text."""
+    return re.findall(r"^  ([a-z][\w-]*) {2,}\S", help_text, re.M)
+
+
+def check_help(argv, label):
+    done = run([*argv, "--help"])
+    out = done.stdout.decode(errors="replace")
+    if done.returncode != 0:
+        yield f"{label} --help: exit {done.returncode}"
+    if done.stderr:
+        yield f"{label} --help: writes to standard error"
+    if not re.search(r"^usage:", out, re.M | re.I):
+        yield f"{label} --help: no 'usage:'"
+    for line in out.split("\n"):
+        if len(line.expandtabs()) > 80:
+            yield f"{label} --help: more than 80 columns: {line}"
+
+
+def check_wrong_option(argv, label):
+    done = run([*argv, "--no-such-option"])
+    wanted = USAGE_EXITS.get(label.split()[-1], 2)
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    if done.returncode not in wanted:
+        yield f"{label} --no-such-option: exit {done.returncode}"
+    if done.stdout:
+        yield f"{label} --no-such-option: writes to standard output"
+    if b"no-such-option" not in done.stderr:
+        yield f"{label} --no-such-option: standard error does not name it"
+
+
+def check(program, links):
+    problems = list(check_help([program], "balefs"))
+    out = run([program, "--help"]).stdout.decode(errors="replace")
+    commands = commands_of(out)
+    if len(commands) < 3:
+        problems.append(f"balefs --help lists {commands}")
+    for command in commands:
+        for part in (check_help, check_wrong_option):
+            problems.extend(part([program, command], f"balefs {command}"))
+    with tempfile.TemporaryDirectory() as folder:
+        for link in links:
+            path = os.path.join(folder, link)
+            os.symlink(os.path.abspath(program), path)
+            for part in (check_help, check_wrong_option):
+                problems.extend(part([path], link))
+    return problems
