@@ -129,7 +129,7 @@ static int finish_repairs(struct bale_fsck *f)
 	/* What was damaged in the log is needed no more after this. */
 	if (!r && (f->want_checkpoint || f->log_damaged))
 		r = bale_meta_checkpoint(f->m);
-	return r;
+	return r ? r : bale_fsck_drop_ckpts(f);
 }
 
 static int check_open_store(struct bale_fsck *f)

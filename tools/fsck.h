@@ -142,6 +142,8 @@ struct bale_fsck {
 	size_t nr_segments, cap_segments;
 	uint64_t max_ino, max_extent;
 	bool super_mend[2];
+	uint64_t *bad_ckpts;
+	size_t nr_bad_ckpts;
 	bool log_damaged;
 	uint64_t log_end; /* up to where the log is good */
 
@@ -222,6 +224,9 @@ int bale_fsck_make_inode(struct bale_fsck *f, uint64_t ino, uint32_t mode,
 /* ---- passes: 0, -ECANCELED, or an operational error ---- */
 int bale_fsck_super(struct bale_fsck *f, struct bale_io *io); /* raw */
 int bale_fsck_super_mend(struct bale_fsck *f);
+/* A damaged checkpoint goes once a new one was written. */
+int bale_fsck_bad_ckpt(struct bale_fsck *f, uint64_t number);
+int bale_fsck_drop_ckpts(struct bale_fsck *f);
 int bale_fsck_log(struct bale_fsck *f, struct bale_io *io); /* raw */
 /* End the log where it is good; what comes after is kept aside as
  * damaged-log-*. */

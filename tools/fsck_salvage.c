@@ -21,6 +21,7 @@
 #include "fs/inode/inode.h"
 #include "tools/cmd.h"
 #include "tools/fsck.h"
+#include "tools/raw.h"
 
 struct found {
 	uint64_t ino, extent_no, seq, segment;
@@ -31,15 +32,11 @@ struct found {
 struct salvage {
 	struct bale_fsck *f;
 	struct bale_io *io;
-	bool have_super;
-	uint64_t *segments;
-	size_t nr_segments, cap_segments;
 	struct found *found;
 	size_t nr, cap;
 	/* the segment that is open */
 	uint64_t segment;
 	int fd;
-	struct bale_buf head;
 	/* one extent */
 	void *stored, *raw;
 	/* the new store */
@@ -66,36 +63,7 @@ static int use_segment(struct salvage *s, uint64_t segment)
 	return r;
 }
 
-static int read_at(struct salvage *s, void *buf, size_t len, uint64_t off)
-{
-	size_t got = 0;
-	int r = s->io->ops->pread(s->io, s->fd, buf, len, off, &got);
-
-	return r ? r : got == len ? 0 : -EUCLEAN;
-}
-
 /* ---- finding ---- */
-
-static int note_segment(const char *name, void *arg)
-{
-	struct salvage *s = arg;
-	char *end;
-	uint64_t no = strtoull(name, &end, 16);
-
-	if (*end || end - name != 16)
-		return 0;
-	if (s->nr_segments == s->cap_segments) {
-		size_t cap = s->cap_segments ? s->cap_segments * 2 : 64;
-		uint64_t *p = reallocarray(s->segments, cap, sizeof(*p));
-
-		if (!p)
-			return -ENOMEM;
-		s->segments = p;
-		s->cap_segments = cap;
-	}
-	s->segments[s->nr_segments++] = no;
-	return 0;
-}
 
 static int note_extent(struct salvage *s, const struct found *e)
 {
@@ -112,75 +80,30 @@ static int note_extent(struct salvage *s, const struct found *e)
 	return 0;
 }
 
-/* A whole, good bale header with descriptors at off; *ret_next: behind it. */
-static int read_bale(struct salvage *s, uint64_t off, uint64_t *ret_next)
+static int note_bale(const struct bale_bale_info *info,
+		     const struct bale_disk_bale_extent *desc,
+		     uint64_t payload_off, void *arg)
 {
-	struct bale_bale_info info;
-	struct bale_disk_bale b;
-	size_t total;
-	uint64_t at;
-	int r = read_at(s, &b, sizeof(b), off);
+	struct salvage *s = arg;
+	int r = bale_fsck_step(s->f);
 
-	if (!r && !s->have_super && !memcmp(b.magic, BALE_BALE_MAGIC, 8))
-		memcpy(s->f->super.uuid, b.uuid, 16);
-	if (!r)
-		r = bale_bale_peek(&b, sizeof(b), s->f->super.uuid, &info,
-				   &total);
-	s->head.len = 0;
-	if (!r)
-		r = bale_buf_reserve(&s->head, total);
-	if (!r)
-		r = read_at(s, s->head.data, total, off);
-	if (!r)
-		r = bale_bale_check(s->head.data, total, s->f->super.uuid,
-				    s->segment, (uint32_t)off, &info);
-	if (r)
-		return r;
-	s->have_super = true; /* the uuid is one that a checksum covers */
-	at = off + total;
-	for (uint32_t k = 0; k < info.nr_extents && !r; k++) {
-		struct bale_disk_bale_extent d;
-		struct found e = { .seq = info.seq, .segment = s->segment };
+	for (uint32_t k = 0; k < info->nr_extents && !r; k++) {
+		const struct bale_disk_bale_extent *d = &desc[k];
+		struct found e = { .seq = info->seq,
+				   .segment = info->segment,
+				   .ino = le64_get(d->ino),
+				   .extent_no = le64_get(d->extent_no),
+				   .off = (uint32_t)payload_off,
+				   .raw_len = le32_get(d->raw_len),
+				   .stored_len = le32_get(d->stored_len),
+				   .crc = le32_get(d->crc),
+				   .codec = d->codec,
+				   .filter = d->filter };
 
-		memcpy(&d, s->head.data + sizeof(b) + k * sizeof(d), sizeof(d));
-		e.ino = le64_get(d.ino);
-		e.extent_no = le64_get(d.extent_no);
-		e.off = (uint32_t)at;
-		e.raw_len = le32_get(d.raw_len);
-		e.stored_len = le32_get(d.stored_len);
-		e.crc = le32_get(d.crc);
-		e.codec = d.codec;
-		e.filter = d.filter;
-		at += e.stored_len;
+		payload_off += e.stored_len;
 		r = note_extent(s, &e);
 	}
-	*ret_next = (at + BALE_ALIGN - 1) / BALE_ALIGN * BALE_ALIGN;
 	return r;
-}
-
-static int scan_segment(struct salvage *s, uint64_t segment)
-{
-	uint64_t len, allocated, off = 0, next;
-	int r = use_segment(s, segment);
-
-	if (!r)
-		r = s->io->ops->size(s->io, s->fd, &len, &allocated);
-	if (r) {
-		bale_cmd_error("segment %" PRIu64 ": %s", segment,
-			       strerror(-r));
-		s->bad++;
-		return 0;
-	}
-	while (off + sizeof(struct bale_disk_bale) <= len) {
-		r = bale_fsck_step(s->f);
-		if (r)
-			return r;
-		r = read_bale(s, off, &next);
-		if (r == -ENOMEM)
-			return r;
-		off = r ? off + BALE_ALIGN : next;
-	}
-	return 0;
 }
 
 static int by_place(const void *a, const void *b)
@@ -196,11 +119,21 @@ static int by_place(const void *a, const void *b)
 
 static int find_all(struct salvage *s)
 {
-	int r = s->io->ops->list(s->io, "seg", note_segment, s);
+	bale_autofree uint64_t *segments = NULL;
+	size_t nr;
+	int r = bale_raw_list(s->io, "seg", &segments, &nr);
 
 	bale_fsck_phase(s->f, "segments", 0);
-	for (size_t k = 0; k < s->nr_segments && !r; k++)
-		r = scan_segment(s, s->segments[k]);
+	for (size_t k = 0; k < nr && !r; k++) {
+		r = bale_raw_segment(s->io, s->f->super.uuid, segments[k],
+				     note_bale, s);
+		if (r && r != -ECANCELED && r != -ENOMEM) {
+			bale_cmd_error("segment %" PRIu64 ": %s", segments[k],
+				       strerror(-r));
+			s->bad++;
+			r = 0;
+		}
+	}
 	bale_fsck_phase_end(s->f);
 	if (s->nr)
 		qsort(s->found, s->nr, sizeof(*s->found), by_place);
@@ -237,7 +170,8 @@ static int decode(struct salvage *s, const struct found *e)
 		return -EUCLEAN;
 	r = use_segment(s, e->segment);
 	if (!r)
-		r = read_at(s, s->stored, e->stored_len, e->off);
+		r = bale_raw_read(s->io, s->fd, s->stored, e->stored_len,
+				  e->off);
 	if (!r && bale_crc32c(0, s->stored, e->stored_len) != e->crc)
 		r = -EBADMSG;
 	if (r)
@@ -373,8 +307,8 @@ int bale_fsck_salvage(struct bale_fsck *f, const char *new_store)
 	}
 	bale_fsck_catch_signals();
 	f->super.codec = BALE_CODEC_auto;
-	s.have_super = !bale_fsck_super(f, s.io);
-	f->nr_fixed = f->nr_left = 0; /* a bad copy is no matter here */
+	if (bale_raw_super(s.io, &f->super))
+		bale_cmd_error("%s: no superblock, sizes are guessed", f->path);
 	r = find_all(&s);
 	if (!r && !f->super.extent_bits)
 		guess_extent_size(&s);
@@ -390,8 +324,6 @@ int bale_fsck_salvage(struct bale_fsck *f, const char *new_store)
 	if (s.fd >= 0)
 		s.io->ops->close(s.io, s.fd);
 	bale_io_close(s.io);
-	bale_buf_fini(&s.head);
-	free(s.segments);
 	free(s.found);
 	free(s.stored);
 	free(s.raw);

@@ -121,5 +121,6 @@ void bale_fsck_fini(struct bale_fsck *f)
 	free(f->inodes);
 	free(f->extents);
 	free(f->segments);
+	free(f->bad_ckpts);
 	free(f->damage);
 }

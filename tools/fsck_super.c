@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fsck_super.c - the two copies of the superblock. */
+/* fsck_super.c - the two copies of the superblock, and bad checkpoints. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/cmd.h"
@@ -66,4 +67,32 @@ int bale_fsck_super_mend(struct bale_fsck *f)
 		bale_cmd_error("%s: superblock copy: %s", f->path,
 			       strerror(-r));
 	return r;
+}
+
+int bale_fsck_bad_ckpt(struct bale_fsck *f, uint64_t number)
+{
+	uint64_t *p =
+		reallocarray(f->bad_ckpts, f->nr_bad_ckpts + 1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	f->bad_ckpts = p;
+	p[f->nr_bad_ckpts++] = number;
+	return 0;
+}
+
+int bale_fsck_drop_ckpts(struct bale_fsck *f)
+{
+	struct bale_io *io = bale_store_io(f->st);
+	char name[32];
+	int r = 0;
+
+	for (size_t k = 0; k < f->nr_bad_ckpts && !r; k++) {
+		snprintf(name, sizeof(name), "ckpt/%016" PRIx64,
+			 f->bad_ckpts[k]);
+		r = io->ops->unlink(io, name);
+		if (r == -ENOENT) /* the store has dropped it itself */
+			r = 0;
+	}
+	return r || !f->nr_bad_ckpts ? r : io->ops->sync_dir(io, "ckpt");
 }
