@@ -7,7 +7,12 @@
 #include <time.h>
 
 uint64_t bale_now_ns(void);	 /* monotonic */
-struct timespec bale_wall(void); /* CLOCK_REALTIME, for file times */
+/*
+ * For file times. The kernel's coarse clock, because the kernel stamps cached
+ * writes with it: two clocks would put a later write before an earlier one.
+ */
+struct timespec bale_wall(void);
+
 uint64_t bale_cpu_ns(void);	 /* CPU time of the process */
 
 #endif

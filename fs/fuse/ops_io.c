@@ -13,13 +13,35 @@
 
 #include "fs/fuse/reply.h"
 
+/* chattr +i and +a: the kernel's client does not know of them. */
+static int may_open(struct bale_inode *i, int flags)
+{
+	struct bale_inode_row row;
+
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return 0;
+	bale_inode_attr(i, &row);
+	if (row.flags & BALE_INODE_IMMUTABLE)
+		return -EPERM;
+	if ((row.flags & BALE_INODE_APPEND) && !(flags & O_APPEND))
+		return -EPERM;
+	return 0;
+}
+
 void bale_fuse_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct bale_session *s = bale_session_of(req);
 	struct bale_inode *i;
+	int err;
 
 	if (!bale_session_inode(req, ino, &i))
 		return;
+	err = may_open(i, fi->flags);
+	if (err) {
+		bale_inode_put(i);
+		bale_reply_err(req, err);
+		return;
+	}
 	bale_inode_open(i);
 	bale_session_opened(s, fi);
 	if (fuse_reply_open(req, fi)) {
