@@ -84,7 +84,7 @@ def digest(path):
     return h.hexdigest()
 
 
-def describe(top, times=True):
+def describe(top, dir_times=True):
     """{relative path: everything that a copy must keep}"""
     ret = {}
     for where, dirs, files in os.walk(top):
@@ -97,7 +97,8 @@ def describe(top, times=True):
                 one.append(os.readlink(path))
             elif stat.S_ISREG(st.st_mode):
                 one += [st.st_size, st.st_nlink, digest(path)]
-            if times and not stat.S_ISLNK(st.st_mode):
+            if stat.S_ISREG(st.st_mode) or \
+                    (dir_times and stat.S_ISDIR(st.st_mode)):
                 one.append(st.st_mtime_ns)
             if not stat.S_ISLNK(st.st_mode):
                 one.append(sorted((x, os.getxattr(path, x))
