@@ -154,11 +154,11 @@ void bale_fuse_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (!bale_session_inode(req, ino, &i))
 		return;
-	if ((fi->flags & O_ACCMODE) != O_RDONLY)
+	if (bale_session_for_writing(fi))
 		bale_file_flush_hint(i);
 	bale_inode_put(i);
 	err = bale_store_error(bale_fs_store(s->fs));
-	bale_reply_err(req, (fi->flags & O_ACCMODE) == O_RDONLY ? 0 : err);
+	bale_reply_err(req, bale_session_for_writing(fi) ? err : 0);
 }
 
 void bale_fuse_release(fuse_req_t req, fuse_ino_t ino,
@@ -217,24 +217,6 @@ void bale_fuse_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 		err = kill_priv(req, i);
 	bale_inode_put(i);
 	bale_reply_err(req, err);
-}
-
-void bale_fuse_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
-		     struct fuse_file_info *fi)
-{
-	struct bale_inode *i;
-	uint64_t pos;
-	int err;
-
-	(void)fi;
-	if (!bale_session_inode(req, ino, &i))
-		return;
-	err = bale_file_seek(i, (uint64_t)off, whence, &pos);
-	bale_inode_put(i);
-	if (err)
-		bale_reply_err(req, err);
-	else
-		fuse_reply_lseek(req, (off_t)pos);
 }
 
 void bale_fuse_copy_file_range(fuse_req_t req, fuse_ino_t ino_in,

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -21,6 +22,7 @@
 enum {
 	MAX_WRITE = 1 << 20, /* the most that the kernel sends at once */
 	KICK_MS = 50,
+	IDLE_WAIT_MS = 3000,
 };
 static const uint64_t default_commit_ns = 5000000000u;
 
@@ -51,31 +53,27 @@ struct bale_cred bale_session_cred(fuse_req_t req)
 	};
 }
 
-static bool for_writing(const struct fuse_file_info *fi)
-{
-	return (fi->flags & O_ACCMODE) != O_RDONLY;
-}
-
 void bale_session_opened(struct bale_session *s, struct fuse_file_info *fi)
 {
 	bool direct = s->opt.io == BALE_IO_DIRECT ||
 		      (s->opt.io == BALE_IO_AUTO && (fi->flags & O_DIRECT));
 
+	fi->fh = (fi->flags & O_ACCMODE) != O_RDONLY ? BALE_FH_WRITES : 0;
 	fi->keep_cache = 1;
 	fi->direct_io = direct;
 #ifdef HAVE_FUSE_PARALLEL_DIRECT_WRITES
 	fi->parallel_direct_writes = direct;
 #endif
 	/* Nothing to hear about the close of a handle that wrote nothing. */
-	fi->noflush = !for_writing(fi);
-	if (for_writing(fi))
+	fi->noflush = !bale_session_for_writing(fi);
+	if (bale_session_for_writing(fi))
 		atomic_fetch_add(&s->nr_writers, 1);
 }
 
 void bale_session_closed(struct bale_session *s,
 			 const struct fuse_file_info *fi)
 {
-	if (for_writing(fi))
+	if (bale_session_for_writing(fi))
 		atomic_fetch_sub(&s->nr_writers, 1);
 }
 
@@ -101,7 +99,8 @@ static void want_all(struct bale_session *s, struct fuse_conn_info *conn)
 {
 	bool cached = s->opt.io != BALE_IO_DIRECT;
 
-	want(conn, FUSE_CAP_WRITEBACK_CACHE, cached && !s->opt.read_only);
+	s->writeback = want(conn, FUSE_CAP_WRITEBACK_CACHE,
+			    cached && !s->opt.read_only);
 	want(conn, FUSE_CAP_POSIX_ACL, true);
 	want(conn, FUSE_CAP_DONT_MASK, true);
 	want(conn, FUSE_CAP_EXPORT_SUPPORT, true);
@@ -218,7 +217,7 @@ static void *ready_thread(void *arg)
 	return NULL;
 }
 
-static int sync_mount(struct bale_session *s)
+int bale_session_sync_pages(struct bale_session *s)
 {
 	bale_autoclose int fd = open(s->mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -244,7 +243,7 @@ static void *sync_thread(void *arg)
 		if (s->ended || !s->inited || !atomic_load(&s->nr_writers))
 			continue;
 		bale_mutex_unlock(&s->lock);
-		if (!sync_mount(s))
+		if (!bale_session_sync_pages(s))
 			bale_fs_sync(s->fs);
 		bale_mutex_lock(&s->lock);
 	}
@@ -271,19 +270,44 @@ static bool is_over(struct bale_session *s, uint64_t wait_ms)
 }
 
 /*
+ * Until the kernel waits for no answer: what it sent is then with us. syncfs()
+ * alone need not wait for a FUSE filesystem's pages.
+ */
+static void wait_idle(const struct bale_mount_info *m)
+{
+	char path[64], text[16] = "";
+
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/waiting",
+		 m->dev_minor);
+	for (int n = 0; n < IDLE_WAIT_MS / KICK_MS; n++) {
+		bale_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 &&
+		    !strcmp(text, "0\n"))
+			return;
+		usleep(KICK_MS * 1000);
+	}
+}
+
+/*
  * Asked to end: unmount while requests are still served, because the kernel
  * writes its dirty pages out first. A mount in use is detached after that.
  */
 static void stop(struct signals *g)
 {
 	struct bale_session *s = g->s;
+	bale_autofree struct bale_mount_info *m = malloc(sizeof(*m));
 	int err = bale_mounts_unmount(s->mnt, false, false);
 
 	if (err) {
 		bale_warn("%s: %s; detached, whoever still uses it gets "
 			  "errors", s->mnt, strerror(-err));
-		sync_mount(s);
-		bale_mounts_unmount(s->mnt, true, false);
+		bale_session_sync_pages(s);
+		if (m && !bale_mounts_at(s->mnt, m))
+			wait_idle(m);
+		/* Forced: whatever still waits for the kernel is let go. */
+		if (bale_mounts_unmount(s->mnt, true, true))
+			bale_mounts_unmount(s->mnt, true, false);
 		g->detached = true;
 		fuse_session_exit(s->se);
 	}
@@ -415,9 +439,10 @@ static int serve(struct bale_session *s)
 static int serve_with_helpers(struct bale_session *s)
 {
 	static void *(*const fns[])(void *) = { ready_thread, sync_thread,
+						bale_seek_thread,
 						signal_thread };
 	static const char *const names[] = { "bale-ready", "bale-sync",
-					     "bale-signal" };
+					     "bale-seek", "bale-signal" };
 	enum { NR = sizeof(fns) / sizeof(fns[0]) };
 	struct signals g = { .s = s, .loop = pthread_self() };
 	pthread_t threads[NR];

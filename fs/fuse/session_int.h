@@ -6,6 +6,7 @@
 #ifndef BALE_FUSE_SESSION_INT_H
 #define BALE_FUSE_SESSION_INT_H
 
+#include <fcntl.h>
 #include <stdatomic.h>
 
 #include <fuse_lowlevel.h>
@@ -21,6 +22,7 @@ struct bale_session {
 	uint64_t started_ns;		/* const after start */
 	bool killpriv; /* suid is ours to clear, when the kernel says so; set
 			  by INIT */
+	bool writeback; /* the kernel keeps written pages; set by INIT */
 	atomic_bool down;      /* a test shut the mount down: EIO from now on */
 	atomic_uint nr_writers; /* handles open for writing */
 
@@ -29,6 +31,7 @@ struct bale_session {
 	struct bale_cond cond;
 	bool inited;   /* lock: INIT was answered */
 	bool ended;    /* lock: the loop is over */
+	struct bale_seek *seeks; /* lock: seek.c */
 	void (*ready)(void *arg);
 	void *ready_arg;
 };
@@ -47,6 +50,20 @@ struct bale_cred bale_session_cred(fuse_req_t req);
 void bale_session_opened(struct bale_session *s, struct fuse_file_info *fi);
 void bale_session_closed(struct bale_session *s,
 			 const struct fuse_file_info *fi);
+
+/* What a handle says about itself: libfuse hands fi->flags to open, write and
+ * release only, but fi->fh to all. */
+enum { BALE_FH_WRITES = 1 };
+static inline bool bale_session_for_writing(const struct fuse_file_info *fi)
+{
+	return fi->fh & BALE_FH_WRITES;
+}
+/* Have the kernel send the written pages it keeps. Not on a thread that
+ * serves requests. */
+int bale_session_sync_pages(struct bale_session *s);
+
+/* seek.c */
+void *bale_seek_thread(void *session);
 
 /* bdi.c: kernel-side limits of this mount, when we may set them. */
 void bale_bdi_tune(const char *mnt);

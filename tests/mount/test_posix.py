@@ -286,6 +286,23 @@ def test_fallocate(rig):
     assert get(rig.path("f")) == model
 
 
+def test_seek_sees_what_the_kernel_still_holds(rig):
+    """Written, not synced, still open: data, not a hole."""
+    rig.start()
+    fd = os.open(rig.path("f"), os.O_CREAT | os.O_RDWR)
+    for n in range(20):
+        os.ftruncate(fd, (n + 1) << 20)
+        os.pwrite(fd, b"data", (n << 20) + 500000)
+        at = os.lseek(fd, n << 20, SEEK_DATA)
+        assert n << 20 <= at <= (n << 20) + 500000, at
+    other = os.open(rig.path("f"), os.O_RDONLY)
+    os.pwrite(fd, b"data", 40 << 20)
+    assert os.lseek(other, 30 << 20, SEEK_DATA) >= 39 << 20
+    assert os.pread(fd, 4, 40 << 20) == b"data"
+    os.close(fd)
+    os.close(other)
+
+
 class Handle(ctypes.Structure):
     _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int),
                 ("data", ctypes.c_ubyte * 128)]
