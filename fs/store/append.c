@@ -46,7 +46,7 @@ static bool try_place_locked(struct bale_segs *s, struct bale_seg *g,
 	uint64_t at = bale_align_up(g->used), payload;
 	size_t n;
 
-	if (!g->open || at >= g->prealloc)
+	if (at >= g->prealloc)
 		return false;
 	n = count_fitting(in, nr, g->prealloc - at, &payload);
 	if (!n)
@@ -60,43 +60,45 @@ static bool try_place_locked(struct bale_segs *s, struct bale_seg *g,
 	return true;
 }
 
-/* A segment is full when its largest extent no longer fits: it is sealed. */
-static void seal_full_locked(struct bale_segs *s)
+/* Oldest first, so that they fill up. One is full when the largest extent may
+ * no longer fit. */
+static bool find_place_locked(struct bale_segs *s,
+			      const struct bale_extent_in *in, size_t nr,
+			      struct place *ret)
 {
-	for (size_t i = s->nr; i-- > 0 && i + 64 >= s->nr;) {
-		struct bale_seg *g = s->all[i];
+	bale_list_for_each_safe(l, &s->open)
+	{
+		struct bale_seg *g = bale_seg_of_link(l);
 
-		if (g->open && s->seg_size - g->used < s->tail_waste)
-			g->open = false;
+		if (try_place_locked(s, g, in, nr, ret))
+			return true;
+		if (s->seg_size - bale_align_up(g->used) < s->tail_waste)
+			bale_seg_seal_locked(g);
 	}
+	return false;
 }
 
 static int take_place(struct bale_store *st, const struct bale_extent_in *in,
 		      size_t nr, struct place *ret)
 {
 	struct bale_segs *s = st->segs;
-	bool found = false;
 	int r = 0;
 
 	bale_mutex_lock(&s->lock);
-	for (int round = 0; !found && !r && round < 3; round++) {
-		for (size_t i = 0; !found && i < s->nr && i < 64; i++)
-			found = try_place_locked(s, s->all[s->nr - 1 - i], in,
-						 nr, ret);
-		if (!found)
-			r = bale_segs_grow_locked(st, head_len(1) +
-							      in[0].stored_len);
-	}
-	if (!found && !r)
-		r = -ENOSPC;
+	while (!r && !find_place_locked(s, in, nr, ret))
+		r = bale_segs_grow_locked(st, head_len(1) + in[0].stored_len);
 	if (!r)
-		r = bale_seg_pin_locked(st, ret->g, true);
+		r = bale_seg_pin_locked(st, ret->g);
 	if (!r) {
 		ret->g->used = ret->offset + ret->head_len + ret->payload;
 		ret->g->pending += ret->payload;
+		s->pending += ret->payload;
 		ret->g->appends++;
 		ret->g->changed = true;
-		seal_full_locked(s);
+		/* Sealed at once, not when the next bale comes. */
+		if (ret->g->prealloc == s->seg_size &&
+		    s->seg_size - ret->g->used < s->tail_waste)
+			bale_seg_seal_locked(ret->g);
 	}
 	bale_mutex_unlock(&s->lock);
 	return r;
@@ -172,32 +174,46 @@ static int write_bale(struct bale_store *st, const struct place *p,
 	return r;
 }
 
+static void end_place(struct bale_store *st, const struct place *p, bool failed)
+{
+	struct bale_segs *s = st->segs;
+
+	bale_mutex_lock(&s->lock);
+	p->g->appends--;
+	p->g->unsynced = true;
+	if (failed)
+		bale_seg_settle_locked(s, p->g, p->payload);
+	bale_seg_unpin_locked(p->g);
+	bale_mutex_unlock(&s->lock);
+}
+
 int bale_store_append(struct bale_store *st, const struct bale_extent_in *in,
 		      size_t nr, struct bale_extent_row *ret_rows)
 {
-	int r = bale_store_error(st) ? -EROFS : 0;
+	size_t done = 0;
+	int r = 0;
 
-	for (size_t done = 0; !r && done < nr;) {
+	if (bale_store_error(st) || st->read_only)
+		return -EROFS;
+	while (!r && done < nr) {
 		struct place p;
 
 		r = take_place(st, in + done, nr - done, &p);
-		if (r)
-			return r;
-		r = write_bale(st, &p, in + done, ret_rows + done);
-		bale_mutex_lock(&st->segs->lock);
-		p.g->appends--;
-		p.g->unsynced = true;
-		if (r)
-			p.g->pending -= p.payload;
-		bale_seg_unpin_locked(p.g);
-		bale_mutex_unlock(&st->segs->lock);
-		if (!r) {
-			bale_space_appended(st, p.head_len + p.payload);
-			done += p.nr;
+		if (r == -ENOSPC) {
+			/* What was accepted must not fail for space: the last
+			 * resort is what was held back for deletions. */
+			bale_space_shrink_reserve(st);
+			r = take_place(st, in + done, nr - done, &p);
 		}
 		if (r)
-			bale_store_discard(st, ret_rows, done);
+			break;
+		r = write_bale(st, &p, in + done, ret_rows + done);
+		end_place(st, &p, r != 0);
+		if (!r)
+			done += p.nr;
 	}
+	if (r)
+		bale_store_discard(st, ret_rows, done);
 	return r;
 }
 

@@ -3,14 +3,19 @@
  * The cleaner gives dead space back, cheapest way first: a segment with nothing
  * live is removed; dead payload of a sealed segment is punched out of the file;
  * what lives in a nearly empty segment is copied to a new bale, as stored
- * bytes, and the segment removed after the commit. It works only on what is
- * dead by a durable record: a crash may bring back the state of that record,
- * and that must find its bytes.
+ * bytes, and the segment removed after the commit.
+ *
+ * A crash brings back the state of the last durable record, which must find its
+ * bytes: so nothing is destroyed that died later than that. An extent that is
+ * dead at a place is dead there for good; it is enough to look at a segment's
+ * dead_seq once more after everything that will be destroyed has been found.
  *
  * One pass runs at a time (`lock`). The thread wakes every PERIOD, or when
- * told; a pass that finds nothing to do sleeps again: it never spins.
+ * told; a pass that finds nothing to do sleeps again, and a segment that was
+ * worked on is left alone until more of it has died: it never spins. Copying
+ * is for when space is short, or nobody appends, and bounded per pass.
  */
-#include "fs/store/store_internal.h"
+#include "fs/store/cleaner.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,16 +24,16 @@
 #include <string.h>
 
 #include "fs/base/log.h"
-#include "fs/base/mem.h"
 
 #define PERIOD_NS ((uint64_t)5 * 1000000000u)
 
 enum {
-	COPY_BELOW_PERCENT = 25, /* copying moves at most a third of what it
-				    frees */
-	COPY_BATCH = 4 << 20,
-	PUNCH_MIN = 64 << 10,
-	BLOCK = 4096,
+	/* Copied when less than this part of the bytes lives: without holes
+	 * half of the segment is won, with them only a file. */
+	COPY_PERCENT = 50,
+	COPY_PERCENT_PUNCHED = 12,
+	PASS_IDLE = 64 << 20, /* bytes copied per pass */
+	PASS_SHORT = 256 << 20,
 };
 
 struct bale_cleaner {
@@ -37,7 +42,9 @@ struct bale_cleaner {
 	struct bale_cond cond;
 	struct bale_cleaner_stats stats;
 	bool stop, woken;
-	bool running; /* const after create: there is a thread */
+	bool running;		/* const after create: there is a thread */
+	bool no_punch;		/* lock: the backing filesystem cannot */
+	uint64_t last_activity; /* lock: of segments, at the last pass */
 	pthread_t thread;
 };
 
@@ -73,296 +80,197 @@ static bool stopping(struct bale_cleaner *c)
 	return stop;
 }
 
-/* ---- live or dead ---- */
-
-/* The extent that a descriptor describes still lives at this very place. */
-static int lives_at(struct bale_store *st, uint64_t segment, uint64_t off,
-		    const struct bale_disk_bale_extent *d,
-		    struct bale_extent_row *row, bool *ret)
-{
-	int r = bale_meta_extent(st->meta, le64_get(d->id), row);
-
-	*ret = !r && row->segment == segment && row->offset == off;
-	return r == -ENOENT ? 0 : r;
-}
-
-/* ---- punching ---- */
-
-struct punch {
-	struct bale_store *st;
-	uint64_t segment, from, to; /* the dead run so far */
-	uint64_t punched;
-	int fd;
-};
-
-static int flush_run(struct punch *p)
-{
-	uint64_t from = (p->from + BLOCK - 1) / BLOCK * BLOCK;
-	uint64_t to = p->to / BLOCK * BLOCK;
-	int r = 0;
-
-	if (from < to)
-		r = p->st->io->ops->punch(p->st->io, p->fd, from, to - from);
-	if (!r && from < to)
-		p->punched += to - from;
-	p->from = p->to = 0;
-	return r;
-}
-
-/* Dead payload of one bale; runs never reach over a header. */
-static int punch_bale(const struct bale_bale_info *info,
-		      const struct bale_disk_bale_extent *d,
-		      uint64_t payload_off, void *arg)
-{
-	struct punch *p = arg;
-	uint64_t off = payload_off;
-	int r = 0;
-
-	for (uint32_t i = 0; !r && i < info->nr_extents; i++) {
-		uint32_t len = le32_get(d[i].stored_len);
-		struct bale_extent_row row;
-		bool live;
-
-		r = lives_at(p->st, p->segment, off, &d[i], &row, &live);
-		if (r)
-			break;
-		if (live) {
-			r = flush_run(p);
-		} else {
-			if (p->to != off)
-				p->from = off;
-			p->to = off + len;
-		}
-		off += len;
-	}
-	return r ? r : flush_run(p);
-}
-
-static int punch_segment(struct bale_store *st, struct bale_cleaner *c,
-			 const struct bale_seg_info *g)
-{
-	struct punch p = { .st = st, .segment = g->segment };
-	int r = bale_segs_fd_get(st, g->segment, &p.fd);
-
-	if (r)
-		return r;
-	set_state(c, "punching", g->segment);
-	r = bale_store_scan_segment(st, g->segment, punch_bale, &p);
-	bale_segs_fd_put(st, g->segment, p.fd);
-	if (!r || r == -EOPNOTSUPP)
-		bale_segs_mark_punched(st, g->segment, g->live);
-	count(c, 0, 0, 0, p.punched);
-	return r == -EOPNOTSUPP ? 0 : r;
-}
-
-/* ---- copying ---- */
-
-struct copy {
-	struct bale_store *st;
-	uint64_t segment;
-	uint8_t *buf;
-	struct bale_extent_in *in;
-	struct bale_extent_row *from;
-	size_t nr, cap, bytes;
-	uint64_t copied;
-};
-
-static int copy_out(struct copy *c)
-{
-	bale_autofree struct bale_extent_row *to =
-		calloc(c->nr + 1, sizeof(*to));
-	uint64_t reserved = bale_space_with_overhead(c->st, c->bytes) +
-			    c->nr * sizeof(struct bale_disk_bale_extent);
-	struct bale_txn t;
-	int r;
-
-	if (!to)
-		return -ENOMEM;
-	if (!c->nr)
-		return 0;
-	/* Not bale_space_reserve(): that may be waiting for this very pass. */
-	r = bale_segs_prealloc(c->st, reserved);
-	if (!r)
-		r = bale_store_append(c->st, c->in, c->nr, to);
-	if (r)
-		return r;
-	bale_txn_begin(c->st->meta, &t);
-	for (size_t i = 0; i < c->nr; i++)
-		bale_txn_extent_move(&t, c->in[i].id, &c->from[i], &to[i]);
-	r = bale_txn_commit(&t, NULL);
-	if (r)
-		bale_store_discard(c->st, to, c->nr);
-	else
-		c->copied += c->bytes;
-	c->nr = 0;
-	c->bytes = 0;
-	return r;
-}
-
-static int grow_copy(struct copy *c)
-{
-	size_t cap = c->cap ? 2 * c->cap : 256;
-	void *in, *from;
-
-	if (c->nr < c->cap)
-		return 0;
-	in = realloc(c->in, cap * sizeof(*c->in));
-	if (in)
-		c->in = in;
-	from = realloc(c->from, cap * sizeof(*c->from));
-	if (from)
-		c->from = from;
-	if (!in || !from)
-		return -ENOMEM;
-	c->cap = cap;
-	return 0;
-}
-
-static int copy_bale(const struct bale_bale_info *info,
-		     const struct bale_disk_bale_extent *d,
-		     uint64_t payload_off, void *arg)
-{
-	struct copy *c = arg;
-	uint64_t off = payload_off;
-	int r = 0;
-
-	for (uint32_t i = 0; !r && i < info->nr_extents; i++) {
-		uint32_t len = le32_get(d[i].stored_len);
-		struct bale_extent_row row;
-		bool live;
-
-		r = lives_at(c->st, c->segment, off, &d[i], &row, &live);
-		off += len;
-		if (r || !live)
-			continue;
-		if (c->bytes + len > COPY_BATCH)
-			r = copy_out(c);
-		if (!r)
-			r = grow_copy(c);
-		if (!r)
-			r = bale_store_read(c->st, &row, c->buf + c->bytes);
-		if (r)
-			break;
-		c->from[c->nr] = row;
-		c->in[c->nr++] = (struct bale_extent_in){
-			.id = le64_get(d[i].id),
-			.ino = le64_get(d[i].ino),
-			.extent_no = le64_get(d[i].extent_no),
-			.raw_len = row.raw_len,
-			.codec = row.codec,
-			.filter = row.filter,
-			.level = row.level,
-			.reason = row.reason,
-			.stored = c->buf + c->bytes,
-			.stored_len = row.stored_len,
-		};
-		c->bytes += len;
-	}
-	return r;
-}
-
-static int copy_segment(struct bale_store *st, struct bale_cleaner *cl,
-			const struct bale_seg_info *g)
-{
-	struct copy c = { .st = st, .segment = g->segment };
-	int r;
-
-	set_state(cl, "copying", g->segment);
-	c.buf = malloc(COPY_BATCH);
-	r = c.buf ? bale_store_scan_segment(st, g->segment, copy_bale, &c) :
-		    -ENOMEM;
-	if (!r)
-		r = copy_out(&c);
-	count(cl, 0, 0, c.copied, 0);
-	free(c.buf);
-	free(c.in);
-	free(c.from);
-	return r;
-}
-
 /* ---- a pass ---- */
 
-static int delete_segment(struct bale_store *st, struct bale_cleaner *c,
-			  const struct bale_seg_info *g)
+struct pass {
+	struct bale_store *st;
+	struct bale_cleaner *c;
+	struct bale_seg_info *v;
+	size_t nr;
+	bool worked;
+	int first; /* error */
+};
+
+/* One damaged segment keeps its space; the others go on. */
+static void note(struct pass *p, const struct bale_seg_info *g, int err)
+{
+	if (!err)
+		return;
+	if (err != -ENOSPC && err != -EBUSY)
+		bale_warn("cleaner: segment %" PRIu64 " stays: %s", g->segment,
+			  strerror(-err));
+	if (!p->first)
+		p->first = err;
+}
+
+static void delete_segment(struct pass *p, const struct bale_seg_info *g)
 {
 	int r;
 
-	set_state(c, "removing", g->segment);
-	r = bale_segs_delete(st, g->segment);
-	if (!r)
-		count(c, 1, g->used, 0, 0);
-	return r == -EBUSY ? 0 : r;
+	set_state(p->c, "removing", g->segment);
+	r = bale_segs_delete(p->st, g->segment);
+	if (r) {
+		note(p, g, r);
+		return;
+	}
+	p->worked = true;
+	count(p->c, 1, g->used, 0, 0);
 }
 
-static int clean_one(struct bale_store *st, struct bale_cleaner *c,
-		     const struct bale_seg_info *g, bool copy, bool *ret_work)
+static bool may_work(const struct pass *p, const struct bale_seg_info *g)
 {
-	if (g->open || g->dead_seq > bale_meta_durable(st->meta))
-		return 0;
-	if (!g->live) {
-		*ret_work = true;
-		return delete_segment(st, c, g);
-	}
-	if (copy && g->live * 100 < g->used * COPY_BELOW_PERCENT) {
-		*ret_work = true;
-		return copy_segment(st, c, g);
-	}
-	if (!g->punched && g->used - g->live >= PUNCH_MIN) {
-		*ret_work = true;
-		return punch_segment(st, c, g);
-	}
-	return 0;
+	return !g->open && g->dead_seq <= bale_meta_durable(p->st->meta) &&
+	       !stopping(p->c) && !bale_store_error(p->st);
 }
 
-static int pass(struct bale_store *st, struct bale_cleaner *c, bool copy,
-		bool *ret_work)
+static void punch_segment(struct pass *p, const struct bale_seg_info *g)
 {
-	bale_autofree struct bale_seg_info *v = NULL;
-	size_t nr;
-	int r = bale_segs_list(st, &v, &nr), first = 0;
+	uint64_t punched = 0;
+	int r;
 
-	*ret_work = false;
-	for (size_t i = 0; !r && i < nr && !stopping(c); i++) {
-		int e = clean_one(st, c, &v[i], copy, ret_work);
+	set_state(p->c, "punching", g->segment);
+	r = bale_clean_punch(p->st, g, &punched);
+	if (r == -EOPNOTSUPP)
+		p->c->no_punch = true;
+	else
+		note(p, g, r);
+	/* Damaged or not: looked at again when more of it has died. */
+	bale_segs_mark_cleaned(p->st, g->segment, g->live);
+	count(p->c, 0, 0, 0, punched);
+	p->worked |= punched > 0;
+}
 
-		/* One damaged segment keeps its space; the others go on. */
-		if (e && e != -ENOSPC)
-			bale_warn("cleaner: segment %" PRIu64 " stays: %s",
-				  v[i].segment, strerror(-e));
-		if (e && !first)
-			first = e;
-		r = bale_store_error(st);
+static void delete_and_punch(struct pass *p)
+{
+	for (size_t i = 0; i < p->nr; i++) {
+		const struct bale_seg_info *g = &p->v[i];
+
+		if (!may_work(p, g))
+			continue;
+		if (!g->live)
+			delete_segment(p, g);
+		else if (!g->cleaned && !p->c->no_punch &&
+			 g->used - g->live >= BALE_PUNCH_MIN)
+			punch_segment(p, g);
 	}
-	bale_space_regrow_reserve(st);
-	if (first)
-		set_state(c, strerror(-first), UINT64_MAX);
+}
+
+static int compare_live(const void *a, const void *b)
+{
+	const struct bale_seg_info *x = a, *y = b;
+
+	return x->live < y->live ? -1 : x->live > y->live;
+}
+
+/* The emptiest first, up to `budget` bytes. */
+static void copy_emptiest(struct pass *p, uint64_t budget)
+{
+	uint64_t percent = p->c->no_punch ? COPY_PERCENT : COPY_PERCENT_PUNCHED;
+
+	qsort(p->v, p->nr, sizeof(*p->v), compare_live);
+	for (size_t i = 0; i < p->nr; i++) {
+		const struct bale_seg_info *g = &p->v[i];
+		uint64_t copied = 0;
+		int r;
+
+		if (!g->live || g->live * 100 >= g->used * percent ||
+		    g->stuck || !may_work(p, g))
+			continue;
+		if (g->live > budget)
+			return;
+		budget -= g->live;
+		set_state(p->c, "copying", g->segment);
+		r = bale_clean_copy(p->st, g, &copied);
+		count(p->c, 0, 0, copied, 0);
+		note(p, g, r);
+		p->worked |= copied > 0;
+		/* What is left is damaged: the next try would end as this. */
+		if (r != -ENOSPC && (r || !copied))
+			bale_segs_mark_stuck(p->st, g->segment, g->live);
+		if (r == -ENOSPC)
+			return;
+	}
+}
+
+static int run_pass(struct bale_store *st, struct bale_cleaner *c,
+		    uint64_t budget, bool *ret_worked)
+{
+	struct pass p = { .st = st, .c = c };
+	int r = bale_segs_list(st, &p.v, &p.nr);
+
+	*ret_worked = false;
+	if (r)
+		return r;
+	delete_and_punch(&p);
+	if (budget)
+		copy_emptiest(&p, budget);
+	free(p.v);
+	*ret_worked = p.worked;
+	if (p.first == -ENOSPC)
+		set_state(c, "no space to copy to", UINT64_MAX);
+	else if (p.first)
+		set_state(c, strerror(-p.first), UINT64_MAX);
 	else
 		set_state(c, "idle", UINT64_MAX);
-	return r;
+	return bale_store_error(st);
 }
 
 int bale_cleaner_run(struct bale_store *st, uint64_t target)
 {
+	/* Move, delete, and once more for what lay between two rounds. */
+	enum { ROUNDS = 4 };
 	struct bale_cleaner *c = st->cleaner;
-	uint64_t total, before = 0, after = 0;
-	bool work = true;
+	uint64_t total, left = 0;
+	bool worked = true;
 	int r = 0;
 
 	if (!c)
 		return -EROFS;
 	bale_mutex_lock(&c->lock);
-	st->io->ops->space(st->io, &total, &before);
-	for (int round = 0; !r && work && round < 4; round++) {
-		r = pass(st, c, round > 0, &work);
+	for (int round = 0; !r && worked && round < ROUNDS; round++) {
+		r = run_pass(st, c, round ? UINT64_MAX : 0, &worked);
 		/* What was moved away is dead once the move is durable. */
-		if (!r && work)
+		if (!r)
 			r = bale_meta_sync(st->meta, 0);
-		st->io->ops->space(st->io, &total, &after);
-		if (target && after >= before + target)
+		if (!r && target &&
+		    !st->io->ops->space(st->io, &total, &left) &&
+		    left >= target)
 			break;
+		worked |= !round; /* the first does not copy */
 	}
 	bale_mutex_unlock(&c->lock);
 	return r;
+}
+
+/* What a pass of the thread may copy. */
+static uint64_t pass_budget_locked(struct bale_store *st,
+				   struct bale_cleaner *c)
+{
+	uint64_t total = 0, left = 0, activity = bale_segs_activity(st);
+	bool idle = activity == c->last_activity;
+
+	c->last_activity = activity;
+	if (st->io->ops->space(st->io, &total, &left))
+		return 0;
+	if (left < total / 10)
+		return PASS_SHORT;
+	return idle ? PASS_IDLE : 0;
+}
+
+static void periodic(struct bale_store *st, struct bale_cleaner *c)
+{
+	bool worked;
+
+	bale_mutex_lock(&c->lock);
+	if (!bale_store_error(st)) {
+		bale_space_idle(st);
+		run_pass(st, c, pass_budget_locked(st, c), &worked);
+		/* Our own appends are no sign of a busy device. */
+		c->last_activity = bale_segs_activity(st);
+	} else {
+		set_state(c, "stopped: the store has failed", UINT64_MAX);
+	}
+	bale_mutex_unlock(&c->lock);
 }
 
 static void *cleaner_main(void *arg)
@@ -372,18 +280,13 @@ static void *cleaner_main(void *arg)
 
 	bale_mutex_lock(&c->state_lock);
 	while (!c->stop) {
-		bool work;
-
 		if (!c->woken)
 			bale_cond_wait_for(&c->cond, &c->state_lock, PERIOD_NS);
 		c->woken = false;
 		if (c->stop)
 			break;
 		bale_mutex_unlock(&c->state_lock);
-		bale_mutex_lock(&c->lock);
-		if (!bale_store_error(st))
-			pass(st, c, true, &work);
-		bale_mutex_unlock(&c->lock);
+		periodic(st, c);
 		bale_mutex_lock(&c->state_lock);
 	}
 	bale_mutex_unlock(&c->state_lock);

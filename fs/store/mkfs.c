@@ -193,6 +193,8 @@ int bale_store_mkfs(const char *path, const struct bale_mkfs_options *o)
 	r = make_files(&st);
 	if (!r)
 		r = sync_parent(path);
+	if (r) /* nothing half made stays */
+		wipe(st.io);
 	bale_io_close(st.io);
 	return r;
 }

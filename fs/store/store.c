@@ -167,8 +167,8 @@ static void raise_fd_limit(void)
 
 static void destroy(struct bale_store *st)
 {
+	bale_space_destroy(st, st->space);
 	bale_segs_destroy(st->segs);
-	bale_space_destroy(st->space);
 	if (st->lock_fd >= 0)
 		close(st->lock_fd);
 	bale_io_close(st->io);
@@ -186,9 +186,9 @@ static int open_parts(struct bale_store *st, const char *path,
 	if (!r)
 		r = bale_segs_create(st, &st->segs);
 	if (!r)
-		r = bale_meta_open(st, o, &st->meta);
-	if (!r)
 		r = bale_space_create(st, &st->space);
+	if (!r)
+		r = bale_meta_open(st, o, &st->meta);
 	if (!r)
 		r = bale_segs_start(st);
 	if (!r && !st->read_only)

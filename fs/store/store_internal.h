@@ -68,7 +68,8 @@ struct bale_seg_info {
 	uint64_t segment, used, live;
 	uint64_t dead_seq; /* newest staged seq at which bytes died */
 	bool open;	   /* still appended to */
-	bool punched;	   /* dead payload was punched at this live value */
+	bool cleaned;	   /* nothing to be punched at this live value */
+	bool stuck;	   /* copying did not get below this live value */
 };
 /* Infos of all segments, malloced. */
 int bale_segs_list(struct bale_store *st, struct bale_seg_info **ret,
@@ -76,31 +77,41 @@ int bale_segs_list(struct bale_store *st, struct bale_seg_info **ret,
 /* Remove a sealed segment without live bytes; its row goes with the next
  * commit, its file at once (no durable row refers to it any more). */
 int bale_segs_delete(struct bale_store *st, uint64_t segment);
-void bale_segs_mark_punched(struct bale_store *st, uint64_t segment,
+void bale_segs_mark_cleaned(struct bale_store *st, uint64_t segment,
 			    uint64_t live);
+void bale_segs_mark_stuck(struct bale_store *st, uint64_t segment,
+			  uint64_t live);
+/* Newest staged seq at which bytes of it died. -ENOENT. */
+int bale_segs_dead_seq(struct bale_store *st, uint64_t segment,
+		       uint64_t *ret_seq);
 /* A read-only descriptor for the segment, cached; put it back. */
 int bale_segs_fd_get(struct bale_store *st, uint64_t segment, int *ret_fd);
 void bale_segs_fd_put(struct bale_store *st, uint64_t segment, int fd);
 
-/* Preallocate so that at least `bytes` more can be appended; called by
- * space.c with its lock held. */
-int bale_segs_prealloc(struct bale_store *st, uint64_t bytes);
-/* Preallocated bytes not yet appended to. */
-uint64_t bale_segs_prealloc_free(struct bale_store *st);
+/* Preallocate, in steps, until `bytes` can be appended. */
+int bale_segs_prealloc(struct bale_store *st, uint64_t bytes, uint64_t step);
+/* What is preallocated and not appended to yet; what is appended and neither
+ * staged nor discarded. */
+void bale_segs_pool(struct bale_store *st, uint64_t *ret_free,
+		    uint64_t *ret_pending);
+/* Give preallocation back, but for `keep` bytes. */
+int bale_segs_trim(struct bale_store *st, uint64_t keep);
+/* What the ends of two open segments may lose: slack for reservations. */
+uint64_t bale_segs_slack(const struct bale_store *st);
+/* Number of the last bale: changes while there are appends. */
+uint64_t bale_segs_activity(struct bale_store *st);
 void bale_segs_totals(struct bale_store *st, uint64_t *ret_nr,
 		      uint64_t *ret_used, uint64_t *ret_live);
 
 /* ---- space.c ---- */
 int bale_space_create(struct bale_store *st, struct bale_space **ret);
-void bale_space_destroy(struct bale_space *sp);
-/* Worst-case bytes in segments for `bytes` of extents. */
-uint64_t bale_space_with_overhead(struct bale_store *st, uint64_t bytes);
-
-/* A bale took `bytes` of preallocation while its reservation is still held. */
-void bale_space_appended(struct bale_store *st, uint64_t bytes);
+void bale_space_destroy(struct bale_store *st, struct bale_space *sp);
+/* As bale_space_reserve(), for the cleaner: fails rather than cleans. */
+int bale_space_try_reserve(struct bale_store *st, uint64_t bytes);
+/* Nothing is going on: unused preallocation is given back. */
+void bale_space_idle(struct bale_store *st);
 /* The log or index met a full disk: the reserve file's blocks go to them. */
 void bale_space_shrink_reserve(struct bale_store *st);
-void bale_space_regrow_reserve(struct bale_store *st);
 
 /* ---- cleaner.c ---- */
 int bale_cleaner_create(struct bale_store *st, struct bale_cleaner **ret);

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the cleaner does to one segment: punch what is dead, copy what lives. */
+#include "fs/store/cleaner.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "fs/base/mem.h"
+
+enum { COPY_BATCH = 4 << 20, BLOCK = 4096 };
+
+/* ---- live or dead ---- */
+
+/* The extent that a descriptor describes still lives at this very place. */
+static int lives_at(struct bale_store *st, uint64_t segment, uint64_t off,
+		    const struct bale_disk_bale_extent *d,
+		    struct bale_extent_row *row, bool *ret)
+{
+	int r = bale_meta_extent(st->meta, le64_get(d->id), row);
+
+	if (r && r != -ENOENT)
+		return r;
+	*ret = !r && row->segment == segment && row->offset == off;
+	/* One of the two is wrong: touch nothing. */
+	if (*ret && row->stored_len != le32_get(d->stored_len))
+		return -EUCLEAN;
+	return 0;
+}
+
+/* ---- punching ---- */
+
+struct range {
+	uint64_t from, to;
+};
+
+struct punch {
+	struct bale_store *st;
+	uint64_t segment;
+	struct bale_buf ranges; /* of struct range, whole blocks */
+};
+
+static int add_range(struct punch *p, uint64_t from, uint64_t to)
+{
+	struct range r = { (from + BLOCK - 1) / BLOCK * BLOCK,
+			   to / BLOCK * BLOCK };
+
+	return r.from < r.to ? bale_buf_append(&p->ranges, &r, sizeof(r)) : 0;
+}
+
+/* Dead payload of one bale; ranges never reach over a header. */
+static int find_dead(const struct bale_bale_info *info,
+		     const struct bale_disk_bale_extent *d,
+		     uint64_t payload_off, void *arg)
+{
+	struct punch *p = arg;
+	uint64_t off = payload_off, dead_from = off;
+	int r = 0;
+
+	for (uint32_t i = 0; !r && i < info->nr_extents; i++) {
+		uint32_t len = le32_get(d[i].stored_len);
+		struct bale_extent_row row;
+		bool live;
+
+		r = lives_at(p->st, p->segment, off, &d[i], &row, &live);
+		if (!r && live) {
+			r = add_range(p, dead_from, off);
+			dead_from = off + len;
+		}
+		off += len;
+	}
+	return r ? r : add_range(p, dead_from, off);
+}
+
+/* Everything found dead by now is dead in what a crash would bring back. */
+static int wait_durable(struct bale_store *st, uint64_t segment)
+{
+	uint64_t seq;
+	int r = bale_segs_dead_seq(st, segment, &seq);
+
+	if (!r && seq > bale_meta_durable(st->meta))
+		r = bale_meta_sync(st->meta, seq);
+	return r;
+}
+
+static int punch_ranges(struct bale_store *st, const struct punch *p,
+			uint64_t *punched)
+{
+	const struct range *v = (const void *)p->ranges.data;
+	size_t nr = p->ranges.len / sizeof(*v);
+	int fd, r = bale_segs_fd_get(st, p->segment, &fd);
+
+	if (r)
+		return r;
+	for (size_t i = 0; !r && i < nr; i++) {
+		r = st->io->ops->punch(st->io, fd, v[i].from,
+				       v[i].to - v[i].from);
+		if (!r)
+			*punched += v[i].to - v[i].from;
+	}
+	bale_segs_fd_put(st, p->segment, fd);
+	return r;
+}
+
+/* More blocks than live bytes: a sealed segment that was never punched, or not
+ * since much of it died. Saves the scan after a mount. */
+static int worth_punching(struct bale_store *st, const struct bale_seg_info *g,
+			  bool *ret)
+{
+	uint64_t len, allocated;
+	int fd, r = bale_segs_fd_get(st, g->segment, &fd);
+
+	if (r)
+		return r;
+	r = st->io->ops->size(st->io, fd, &len, &allocated);
+	bale_segs_fd_put(st, g->segment, fd);
+	*ret = allocated > g->live + BALE_PUNCH_MIN + g->live / 16;
+	return r;
+}
+
+int bale_clean_punch(struct bale_store *st, const struct bale_seg_info *g,
+		     uint64_t *punched)
+{
+	struct punch p = { .st = st, .segment = g->segment };
+	bool worth = false;
+	int r = worth_punching(st, g, &worth);
+
+	if (!r && worth) {
+		r = bale_store_scan_segment(st, g->segment, find_dead, &p);
+		if (!r)
+			r = wait_durable(st, g->segment);
+		if (!r)
+			r = punch_ranges(st, &p, punched);
+	}
+	bale_buf_fini(&p.ranges);
+	return r;
+}
+
+/* ---- copying ---- */
+
+struct copy {
+	struct bale_store *st;
+	uint64_t segment;
+	uint8_t *buf;
+	struct bale_extent_in *in;
+	struct bale_extent_row *from;
+	size_t nr, cap, bytes;
+	uint64_t copied;
+};
+
+static int append_and_move(struct copy *c, struct bale_extent_row *to)
+{
+	struct bale_txn t;
+	int r = bale_store_append(c->st, c->in, c->nr, to);
+
+	if (r)
+		return r;
+	bale_txn_begin(c->st->meta, &t);
+	for (size_t i = 0; i < c->nr; i++)
+		bale_txn_extent_move(&t, c->in[i].id, &c->from[i], &to[i]);
+	r = bale_txn_commit(&t, NULL);
+	if (r)
+		bale_store_discard(c->st, to, c->nr);
+	return r;
+}
+
+static int copy_out(struct copy *c)
+{
+	bale_autofree struct bale_extent_row *to =
+		calloc(c->nr + 1, sizeof(*to));
+	/* A reservation may be this small only where its bale is shared. */
+	uint64_t bytes =
+		c->bytes + c->nr * sizeof(struct bale_disk_bale_extent);
+	int r;
+
+	if (!to)
+		return -ENOMEM;
+	if (!c->nr)
+		return 0;
+	r = bale_space_try_reserve(c->st, bytes);
+	if (r)
+		return r;
+	r = append_and_move(c, to);
+	bale_space_release(c->st, bytes);
+	if (!r)
+		c->copied += c->bytes;
+	c->nr = 0;
+	c->bytes = 0;
+	return r;
+}
+
+static int grow_copy(struct copy *c)
+{
+	size_t cap = c->cap ? 2 * c->cap : 256;
+	void *in, *from;
+
+	if (c->nr < c->cap)
+		return 0;
+	in = realloc(c->in, cap * sizeof(*c->in));
+	if (in)
+		c->in = in;
+	from = realloc(c->from, cap * sizeof(*c->from));
+	if (from)
+		c->from = from;
+	if (!in || !from)
+		return -ENOMEM;
+	c->cap = cap;
+	return 0;
+}
+
+static int copy_bale(const struct bale_bale_info *info,
+		     const struct bale_disk_bale_extent *d,
+		     uint64_t payload_off, void *arg)
+{
+	struct copy *c = arg;
+	uint64_t off = payload_off;
+	int r = 0;
+
+	for (uint32_t i = 0; !r && i < info->nr_extents; i++) {
+		uint32_t len = le32_get(d[i].stored_len);
+		struct bale_extent_row row;
+		bool live;
+
+		r = lives_at(c->st, c->segment, off, &d[i], &row, &live);
+		off += len;
+		if (r || !live)
+			continue;
+		if (c->bytes + len > COPY_BATCH)
+			r = copy_out(c);
+		if (!r)
+			r = grow_copy(c);
+		if (!r)
+			r = bale_store_read(c->st, &row, c->buf + c->bytes);
+		if (r)
+			break;
+		c->from[c->nr] = row;
+		c->in[c->nr++] = (struct bale_extent_in){
+			.id = le64_get(d[i].id),
+			.ino = le64_get(d[i].ino),
+			.extent_no = le64_get(d[i].extent_no),
+			.raw_len = row.raw_len,
+			.codec = row.codec,
+			.filter = row.filter,
+			.level = row.level,
+			.reason = row.reason,
+			.stored = c->buf + c->bytes,
+			.stored_len = row.stored_len,
+		};
+		c->bytes += len;
+	}
+	return r;
+}
+
+int bale_clean_copy(struct bale_store *st, const struct bale_seg_info *g,
+		    uint64_t *copied)
+{
+	struct copy c = { .st = st, .segment = g->segment };
+	int r;
+
+	c.buf = malloc(COPY_BATCH);
+	r = c.buf ? bale_store_scan_segment(st, g->segment, copy_bale, &c) :
+		    -ENOMEM;
+	if (!r)
+		r = copy_out(&c);
+	*copied += c.copied;
+	free(c.buf);
+	free(c.in);
+	free(c.from);
+	return r;
+}
