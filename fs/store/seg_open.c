@@ -173,11 +173,13 @@ static void reopen_tail_locked(struct bale_store *st, struct bale_seg *g,
 int bale_segs_start(struct bale_store *st)
 {
 	struct bale_segs *s = st->segs;
+	uint64_t staged = bale_meta_staged(st->meta);
 	int r;
 
 	bale_mutex_lock(&s->lock);
-	/* Every mount begins with a higher one than the last ever used. */
-	s->bale_seq = bale_meta_staged(st->meta) << 20;
+	/* Every mount begins with a higher one than the last ever used: it
+	 * counts bytes of the log, of which each commit takes 512. */
+	s->bale_seq = staged << 12;
 	r = compare_files_locked(st);
 	if (!r && !st->read_only)
 		for (size_t i = s->nr; i-- > 0 && i + REOPEN_MAX >= s->nr;)
