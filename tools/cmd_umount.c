@@ -69,13 +69,14 @@ static int unmount_patiently(const struct bale_mount_info *m,
 	}
 }
 
-/* Until whoever had the store is not the one who has it. */
+/* Until whoever had the store is not the one who has it; its text grows by
+ * "(closing)" on the way. */
 static void wait_for_daemon(const char *store, const char *before)
 {
 	char now[128];
 
 	while (!bale_store_holder(store, now, sizeof(now)) &&
-	       !strcmp(now, before))
+	       !strncmp(now, before, strlen(before)))
 		usleep(POLL_US);
 }
 
