@@ -301,6 +301,17 @@ static void do_rename(struct worker *w)
 	bale_inode_put(i);
 	if (r)
 		die("write of fresh", r, 0, 0);
+	/* Only over a file does a rename promise anything about content. */
+	i = get_file("target", false);
+	if (!i) {
+		i = get_file("target", true);
+		r = bale_file_write(i, &iov, 1, 0, false, false);
+		if (!r)
+			r = bale_file_fsync(i, false);
+	}
+	bale_inode_put(i);
+	if (r)
+		die("first target", r, 0, 0);
 	r = bale_inode_get(fs, BALE_ROOT_INO, &root);
 	if (!r)
 		r = bale_dir_rename(root, "fresh", root, "target", 0);
@@ -450,6 +461,11 @@ static void check_target(uint8_t *buf)
 	if (!i)
 		return;
 	bale_inode_attr(i, &row);
+	if (!row.size && !model->rename_synced) {
+		bale_inode_put(i);
+		return; /* killed before the first fsync of it */
+	}
+	model->rename_synced = 1;
 	if (row.size != (uint64_t)RENAME_CELLS * CELL)
 		die("renamed file is cut", (long)row.size, 0, 0);
 	read_cells(i, buf, 0, RENAME_CELLS);
