@@ -33,6 +33,7 @@ struct bale_cmd {
 
 extern const struct bale_cmd bale_cmd_mkfs;
 extern const struct bale_cmd bale_cmd_fsck;
+extern const struct bale_cmd bale_cmd_dump;
 extern const struct bale_cmd bale_cmd_mount;
 extern const struct bale_cmd bale_cmd_umount;
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/base/log.h"
 #include "tools/cmd.h"
 #include "tools/fsck.h"
 
@@ -87,20 +88,26 @@ static int index_or_cut(struct bale_fsck *f)
 	return r ? r : bale_fsck_index(f);
 }
 
-static int open_store(struct bale_fsck *f)
+static int open_store(struct bale_fsck *f, bool rebuild)
 {
 	struct bale_store_options o = { .size = sizeof(o),
 					.read_only = !f->preen && !f->yes,
 					.manual_commit = true };
 	int r;
 
-	o.rebuild_index = !o.read_only && (f->want_rebuild || f->rebuild);
-	o.untrusted = o.read_only && f->want_rebuild;
+	o.rebuild_index = !o.read_only && rebuild;
+	o.untrusted = o.read_only && rebuild;
 	r = bale_store_open(f->path, &o, &f->st);
-	if (r)
-		return r;
-	f->m = bale_store_meta(f->st);
-	return bale_fsck_super_mend(f);
+	f->m = r ? NULL : bale_store_meta(f->st);
+	return r;
+}
+
+int bale_fsck_reopen(struct bale_fsck *f)
+{
+	int r = bale_store_close(f->st);
+
+	f->st = NULL;
+	return r ? r : open_store(f, false);
 }
 
 static int passes(struct bale_fsck *f)
@@ -134,11 +141,13 @@ static int finish_repairs(struct bale_fsck *f)
 
 static int check_open_store(struct bale_fsck *f)
 {
-	int r = open_store(f), c;
+	int r = open_store(f, f->want_rebuild || f->rebuild), c;
 
 	if (r)
 		return r;
-	r = passes(f);
+	r = bale_fsck_super_mend(f);
+	if (!r)
+		r = passes(f);
 	if (!r)
 		r = finish_repairs(f);
 	if (f->json)
@@ -147,7 +156,7 @@ static int check_open_store(struct bale_fsck *f)
 		bale_json_array(&f->js, "damaged");
 	if (!r)
 		r = bale_fsck_report_damage(f);
-	c = bale_store_close(f->st);
+	c = f->st ? bale_store_close(f->st) : 0;
 	f->st = NULL;
 	return r ? r : c;
 }
@@ -197,14 +206,41 @@ static void summary(struct bale_fsck *f, int status)
 		       f->nr_extents);
 }
 
+/* Nothing in the log that the index does not have: it was closed in order. */
+static bool closed_cleanly(struct bale_fsck *f)
+{
+	struct bale_store_options o = { .size = sizeof(o),
+					.read_only = true,
+					.manual_commit = true };
+	struct bale_meta_stats s;
+	struct bale_store *st;
+	uint64_t end;
+	char why[128];
+
+	if (!bale_fsck_index_sound(f, why, sizeof(why)) ||
+	    bale_store_open(f->path, &o, &st))
+		return false;
+	bale_meta_stats(bale_store_meta(st), &s);
+	end = bale_meta_durable(bale_store_meta(st));
+	return !bale_store_close(st) && !s.index_rebuilt &&
+	       s.applied_lsn == end;
+}
+
 static int run(struct bale_fsck *f)
 {
 	char holder[128];
 	int r, status;
 
+	/* What recovery does on the way is told here, in fsck's words. */
+	bale_log_set_level(BALE_LOG_WARN);
 	if (!bale_store_holder(f->path, holder, sizeof(holder))) {
 		bale_cmd_error("%s: in use by %s", f->path, holder);
 		return BALE_FSCK_ERROR;
+	}
+	if (f->preen && !f->force && !f->deep && !f->rebuild && !f->json &&
+	    closed_cleanly(f)) {
+		printf("%s: clean (-f checks it all the same)\n", f->path);
+		return BALE_FSCK_OK;
 	}
 	bale_fsck_catch_signals();
 	if (f->json) {

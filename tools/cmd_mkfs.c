@@ -20,8 +20,10 @@ static const char usage[] =
 	"                        64K to 4M, a power of two (default 128K)\n"
 	"        segment=SIZE    file that compressed data is appended to:\n"
 	"                        1M to 2G, a power of two (default 256M)\n"
-	"        log=SIZE        one file of the log: 1M to 256M, a power of two\n"
-	"        codec=POLICY    auto, raw, lz4, zstd or zstd:LEVEL (default auto)\n"
+	"        log=SIZE        one file of the log: 1M to 256M, a power of "
+	"two\n"
+	"        codec=POLICY    auto, raw, lz4, zstd or zstd:LEVEL (default "
+	"auto)\n"
 	"        label=TEXT      a name, at most 64 bytes\n"
 	"  -L, --label TEXT    the same as -o label=TEXT\n"
 	"  -f, --force         destroy the store that is in STORE\n"
@@ -50,8 +52,7 @@ static int parse_bits(const struct bale_cmd *cmd, const struct bits_option *o,
 				*ret = (uint8_t)bits;
 				return 0;
 			}
-	return bale_cmd_usage_error(cmd,
-				    "%s=%s: want a power of two, %s to %s",
+	return bale_cmd_usage_error(cmd, "%s=%s: want a power of two, %s to %s",
 				    o->name, text,
 				    bale_size_text((uint64_t)1 << o->min, lo),
 				    bale_size_text((uint64_t)1 << o->max, hi));
@@ -65,10 +66,12 @@ static int parse_codec(const struct bale_cmd *cmd, const char *text,
 
 	if (r == -EOPNOTSUPP)
 		return bale_cmd_usage_error(
-			cmd, "codec=%s: this build has no encoder for it", text);
+			cmd, "codec=%s: this build has no encoder for it",
+			text);
 	if (r)
 		return bale_cmd_usage_error(
-			cmd, "codec=%s: want auto, raw, lz4, zstd or zstd:LEVEL",
+			cmd,
+			"codec=%s: want auto, raw, lz4, zstd or zstd:LEVEL",
 			text);
 	o->codec = p.codec;
 	o->level = p.level;
@@ -93,8 +96,9 @@ static int parse_list(const struct bale_cmd *cmd, char *list,
 
 	while (!r && bale_option_next(&list, &key, &value)) {
 		if (!value)
-			return bale_cmd_usage_error(cmd, "option %s: unknown, or"
-							 " its value is missing",
+			return bale_cmd_usage_error(cmd,
+						    "option %s: unknown, or"
+						    " its value is missing",
 						    key);
 		if (!strcmp(key, "extent"))
 			r = parse_bits(cmd, &extent_option, value,
@@ -126,8 +130,9 @@ static int make(const char *path, const struct bale_mkfs_options *o)
 	r = bale_store_mkfs(path, o);
 	if (r == -ENOTEMPTY)
 		bale_cmd_error("%s: not empty%s", path,
-			       o->force ? " and not a store" :
-					  "; --force replaces an existing store");
+			       o->force ?
+				       " and not a store" :
+				       "; --force replaces an existing store");
 	else if (r == -ENOENT)
 		bale_cmd_error("%s: the directory above it does not exist",
 			       path);

@@ -32,8 +32,10 @@ static const char usage[] =
 	"Mount the store; return when the mount answers.\n"
 	"\n"
 	"  -o, --options LIST  comma-separated:\n"
-	"        ro, rw             read-only writes nothing to the store at all\n"
-	"        allow_other        other users too, by the files' permissions\n"
+	"        ro, rw             read-only writes nothing to the store at "
+	"all\n"
+	"        allow_other        other users too, by the files' "
+	"permissions\n"
 	"        codec=POLICY       auto, raw, lz4, zstd or zstd:LEVEL\n"
 	"        cache=SIZE         memory for file contents, such as 1G\n"
 	"        commit=SECONDS     unsynced work older than this is safe (5)\n"
@@ -46,7 +48,8 @@ static const char usage[] =
 	"        max_threads=N      threads that serve requests\n"
 	"        max_background=N   requests that the kernel queues\n"
 	"        bale=SIZE          bytes that are compressed together (64M)\n"
-	"        wait=SECONDS       for the last mount of the store to end (30)\n"
+	"        wait=SECONDS       for the last mount of the store to end "
+	"(30)\n"
 	"        untrusted          the store is someone else's: use no index\n"
 	"                           found in it\n"
 	"        no_default_permissions, noexec, sync, dirsync, debug\n"
@@ -87,7 +90,8 @@ static int drop_dead_mount(const char *path)
 
 	if (!m || bale_mounts_at(path, m)) {
 		bale_cmd_error("%s: the filesystem mounted there is dead: "
-			       "unmount it first", path);
+			       "unmount it first",
+			       path);
 		return EXIT_MOUNT;
 	}
 	bale_info("%s: the last daemon died; unmounting what it left", path);
@@ -186,7 +190,8 @@ static int check_device(void)
 		return EXIT_CALL;
 	}
 	bale_cmd_error("/dev/fuse: %s; is the fuse module there? "
-		       "(modprobe fuse)", strerror(errno));
+		       "(modprobe fuse)",
+		       strerror(errno));
 	return EXIT_MOUNT;
 }
 
@@ -319,8 +324,8 @@ static int parse(const struct bale_cmd *cmd, struct mount_call *c, int argc,
 	int got, status = 0;
 
 	bale_mount_options_init(&c->opt);
-	while (!status && (got = getopt_long(argc, argv, ":o:frwnsvN:t:",
-					     longs, NULL)) != -1) {
+	while (!status && (got = getopt_long(argc, argv, ":o:frwnsvN:t:", longs,
+					     NULL)) != -1) {
 		if (got == 'f')
 			got = helper ? 'K' : 'F';
 		if (got == 'o')
@@ -364,9 +369,8 @@ static int cmd_mount(const struct bale_cmd *cmd, int argc, char **argv)
 		status = check_holder(&c);
 	if (!status && !c.fake)
 		status = c.opt.foreground || c.opt.debug ?
-				 exit_status(bale_session_run(c.store, c.mnt,
-							      &c.opt, NULL,
-							      NULL)) :
+				 exit_status(bale_session_run(
+					 c.store, c.mnt, &c.opt, NULL, NULL)) :
 				 start_daemon(&c);
 	free(c.store);
 	free(c.mnt);

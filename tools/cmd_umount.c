@@ -126,7 +126,8 @@ static int cmd_umount(const struct bale_cmd *cmd, int argc, char **argv)
 	struct umount_options o = { 0 };
 	int c, status = 0;
 
-	while ((c = getopt_long(argc, argv, ":lfvnriqN:t:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":lfvnriqN:t:", longs, NULL)) !=
+	       -1) {
 		if (c == 'l')
 			o.lazy = true;
 		else if (c == 'f')

@@ -153,7 +153,7 @@ struct bale_fsck {
 	bool damage_cut; /* more than is kept */
 	uint64_t nr_kind[BALE_FSCK_NR_KINDS];
 	uint64_t nr_fixed, nr_left;
-	bool want_rebuild, want_checkpoint;
+	bool want_rebuild, want_checkpoint, want_reopen;
 	struct bale_json js;
 
 	/* repairs that wait for the end of the pass */
@@ -231,6 +231,8 @@ int bale_fsck_log(struct bale_fsck *f, struct bale_io *io); /* raw */
 /* End the log where it is good; what comes after is kept aside as
  * damaged-log-*. */
 int bale_fsck_log_cut(struct bale_fsck *f);
+/* May LMDB map the index file? Else why not. */
+bool bale_fsck_index_sound(const struct bale_fsck *f, char *why, size_t cap);
 int bale_fsck_index(struct bale_fsck *f); /* opens and closes the store */
 int bale_fsck_load(struct bale_fsck *f);  /* inodes, orphans, extents */
 int bale_fsck_maps(struct bale_fsck *f);
@@ -241,7 +243,8 @@ int bale_fsck_inodes(struct bale_fsck *f); /* rows against what was counted */
 int bale_fsck_extents(struct bale_fsck *f);
 int bale_fsck_segments(struct bale_fsck *f);
 int bale_fsck_data(struct bale_fsck *f); /* --deep */
-int bale_fsck_counters(struct bale_fsck *f);
+/* Close and open again: what was mended is read anew. */
+int bale_fsck_reopen(struct bale_fsck *f);
 
 /* Files out of segments alone, into a new store (fsck_salvage.c): exit status.
  */

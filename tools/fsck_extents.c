@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fsck_extents.c - reference counts of extents against the maps, and the
- * counters that give out numbers. */
+/* fsck_extents.c - reference counts of extents against the maps. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -61,18 +60,4 @@ int bale_fsck_extents(struct bale_fsck *f)
 			r = mend_refs(f, e);
 	}
 	return r ? r : bale_fsck_commit(f);
-}
-
-/* A number given out twice would join two files: ask for the next one. */
-int bale_fsck_counters(struct bale_fsck *f)
-{
-	uint64_t ino, id;
-	int r;
-
-	if (!f->preen && !f->yes)
-		return 0;
-	r = bale_meta_new_ino(f->m, &ino);
-	if (!r)
-		r = bale_meta_new_extent_id(f->m, &id);
-	return r;
 }

@@ -5,9 +5,12 @@
  * alone. Every table must have the same digest both times.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 
+#include "fs/base/mem.h"
+#include "fs/store/audit.h"
 #include "tools/cmd.h"
 #include "tools/fsck.h"
 
@@ -38,51 +41,75 @@ static bool is_damage(int r)
 	       r == -ENOENT;
 }
 
+/* Also when nothing may be written: the passes then use one built aside. */
+static void distrust(struct bale_fsck *f, const char *why)
+{
+	bale_fsck_problem(f, BALE_FSCK_index, "index: %s", why);
+	f->want_rebuild = true;
+}
+
 static void compare(struct bale_fsck *f, digest live, digest rebuilt)
 {
+	char why[80];
+
 	for (unsigned int t = 0; t < BALE_TABLE_NR; t++)
-		if (memcmp(live[t], rebuilt[t], sizeof(live[t])) &&
-		    bale_fsck_problem(f, BALE_FSCK_index,
-				      "index: table %s differs from what the "
-				      "log says",
-				      bale_table_name(t)))
-			f->want_rebuild = true;
+		if (memcmp(live[t], rebuilt[t], sizeof(live[t]))) {
+			snprintf(why, sizeof(why),
+				 "table %s differs from what the log says",
+				 bale_table_name(t));
+			distrust(f, why);
+		}
+}
+
+bool bale_fsck_index_sound(const struct bale_fsck *f, char *why, size_t cap)
+{
+	bale_autofree char *name = NULL;
+	bale_autoclose int fd = -1;
+
+	if (asprintf(&name, "%s/index/data.mdb", f->path) < 0)
+		return false;
+	fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0) {
+		snprintf(why, cap, "%s",
+			 errno == ENOENT ? "missing" : strerror(errno));
+		return false;
+	}
+	return !bale_index_audit(fd, why, cap);
 }
 
 int bale_fsck_index(struct bale_fsck *f)
 {
 	struct bale_meta_stats s, rebuilt_stats;
 	digest live, rebuilt;
-	int r, again;
+	char why[128];
+	bool sound = bale_fsck_index_sound(f, why, sizeof(why));
+	int r = -EUCLEAN, again;
 
 	bale_fsck_phase(f, "index", 0);
-	r = digest_of(f, false, live, &s);
+	if (sound) /* LMDB must not map what the audit refuses */
+		r = digest_of(f, false, live, &s);
 	if (r && !is_damage(r))
 		return r;
-	if (!r && s.index_rebuilt &&
-	    bale_fsck_problem(f, BALE_FSCK_index, "index: %s",
-			      s.rebuild_reason))
-		f->want_rebuild = true;
 	if (bale_fsck_cancelled())
 		return -ECANCELED;
 	again = digest_of(f, true, rebuilt, &rebuilt_stats);
-	if (again && !is_damage(again))
-		return again;
-	if (!r && !again) {
-		compare(f, live, rebuilt);
-	} else if (!r) {
+	if (again && (r || !is_damage(again)))
+		return again; /* neither: the log is to be cut, or --salvage */
+	if (again) {
 		/* A checkpoint of what the index has makes it whole again. */
 		if (bale_fsck_problem(f, BALE_FSCK_checkpoint,
 				      "the index is whole, but could not be "
 				      "built again from checkpoint and log: %s",
 				      strerror(-again)))
 			f->want_checkpoint = true;
-	} else if (!again) {
-		if (bale_fsck_problem(f, BALE_FSCK_index, "index: %s",
-				      strerror(-r)))
-			f->want_rebuild = true;
+	} else if (!sound) {
+		distrust(f, why);
+	} else if (r) {
+		distrust(f, r == -EBADMSG ? "checksum mismatch" : strerror(-r));
+	} else if (s.index_rebuilt) {
+		distrust(f, s.rebuild_reason);
 	} else {
-		return r; /* neither: the log is cut, or salvage */
+		compare(f, live, rebuilt);
 	}
 	return 0;
 }

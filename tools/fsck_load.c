@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "tools/cmd.h"
 #include "tools/fsck.h"
@@ -147,18 +146,59 @@ static int check_root(struct bale_fsck *f)
 {
 	struct bale_fsck_inode *root = bale_fsck_inode(f, BALE_ROOT_INO);
 
-	if (!root) {
-		if (!bale_fsck_problem(f, BALE_FSCK_inode_lost,
-				       "the root directory has no inode"))
-			return 0;
-		return bale_fsck_make_inode(f, BALE_ROOT_INO, S_IFDIR | 0755, 0,
-					    0);
-	}
-	if (root->type != DT_DIR) {
-		bale_cmd_error("%s: inode 1 is not a directory", f->path);
-		return -EUCLEAN;
-	}
+	if (root && root->type == DT_DIR)
+		return 0;
+	bale_cmd_error("%s: inode 1 is not a directory; --salvage gets the "
+		       "files out",
+		       f->path);
+	return -EUCLEAN;
+}
+
+/* ---- counters ---- */
+
+/* A number given out twice would join two files. */
+static int check_counter(struct bale_fsck *f, const char *name, uint64_t max)
+{
+	struct bale_txn *t;
+	uint64_t next = 0;
+	size_t len = 0;
+	le64 v;
+	int r = bale_meta_get(f->m, BALE_TABLE_meta, name, strlen(name), &v,
+			      sizeof(v), &len);
+
+	if (!r && len == sizeof(v))
+		next = le64_get(v);
+	else if (r && r != -ENOENT)
+		return r;
+	if (max < next || (!max && r == -ENOENT))
+		return 0;
+	if (!bale_fsck_problem(f, BALE_FSCK_counter,
+			       "counter %s is %" PRIu64 ", already given out "
+			       "up to %" PRIu64,
+			       name, next, max))
+		return 0;
+	t = bale_fsck_txn(f);
+	if (!t)
+		return -ENOMEM;
+	v = le64_put(max + 1);
+	bale_txn_put(t, BALE_TABLE_meta, name, strlen(name), &v, sizeof(v));
+	f->want_reopen = true;
 	return 0;
+}
+
+static int check_counters(struct bale_fsck *f)
+{
+	uint64_t max_ino = f->max_ino < BALE_FIRST_INO ? 0 : f->max_ino;
+	int r = check_counter(f, "next_ino", max_ino);
+
+	if (!r)
+		r = check_counter(f, "next_extent", f->max_extent);
+	if (!r)
+		r = bale_fsck_commit(f);
+	/* An open store gives numbers out of what it read when it opened. */
+	if (!r && f->want_reopen)
+		r = bale_fsck_reopen(f);
+	return r;
 }
 
 int bale_fsck_load(struct bale_fsck *f)
@@ -171,5 +211,7 @@ int bale_fsck_load(struct bale_fsck *f)
 		r = scan(f, BALE_TABLE_orphan, load_orphan);
 	if (!r)
 		r = scan(f, BALE_TABLE_extent, load_extent);
-	return r ? r : bale_fsck_commit(f);
+	if (!r)
+		r = bale_fsck_commit(f);
+	return r ? r : check_counters(f);
 }

@@ -22,6 +22,7 @@ static const struct bale_cmd *const commands[] = {
 	&bale_cmd_mount,
 	&bale_cmd_umount,
 	&bale_cmd_fsck,
+	&bale_cmd_dump,
 };
 enum { NR_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -115,6 +115,7 @@ struct walk {
 	unsigned int depth;
 	uint8_t *pages; /* one for each level */
 	uint64_t branch_pages, leaf_pages, overflow_pages, entries;
+	uint64_t rows; /* of the entries, those that are no tables */
 };
 
 static int doubt(struct audit *a, const char *fmt, ...) BALE_PRINTF(2, 3);
@@ -405,11 +406,15 @@ static int visit_node(struct audit *a, struct walk *w, const struct node *n)
 	r = node_value(a, w, n, &val);
 	if (r)
 		return r;
-	if (subdb != (w->kind == TREE_MAIN))
-		return doubt(a, "a row where a table should be, or vice versa");
+	/* The unnamed table has rows or tables, not both. */
+	if (subdb && (w->kind != TREE_MAIN || w->rows))
+		return doubt(a, "a table where a row should be");
+	if (!subdb && w->kind == TREE_MAIN && w->entries - 1 != w->rows)
+		return doubt(a, "a row where a table should be");
+	w->rows += !subdb;
 	if (w->kind == TREE_FREE)
 		return check_free(a, val);
-	if (w->kind == TREE_MAIN) {
+	if (subdb) {
 		struct tree_info t;
 
 		if (val.len != sizeof(t))

@@ -17,8 +17,9 @@
 #include <stdint.h>
 
 /*
- * Every row of every named table, in key order, when the pages it lies on have
- * been found good. Non-zero ends the audit: the index is in doubt.
+ * Every row of the unnamed table (db_len 0: where the index has its rows) and
+ * of every named one, in key order, when the pages it lies on have been found
+ * good. Non-zero ends the audit: the index is in doubt.
  */
 typedef int bale_audit_row_fn(const char *db, size_t db_len, const void *key,
 			      size_t key_len, const void *val, size_t val_len,

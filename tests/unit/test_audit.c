@@ -123,8 +123,7 @@ static int add_row(const char *db, size_t db_len, const void *key,
 	uint32_t crc, got;
 
 	(void)db;
-	assert_int_equal(db_len, 1);
-	if (val_len < sizeof(crc))
+	if (db_len != 1 || val_len < sizeof(crc))
 		return -EBADMSG;
 	val_len -= sizeof(crc);
 	crc = bale_crc32c(bale_crc32c(0, key, key_len), val, val_len);
@@ -340,11 +339,55 @@ static void damage_is_doubted_or_harmless(void **state)
 	free(bad);
 }
 
+static int count_unnamed(const char *db, size_t db_len, const void *key,
+			 size_t key_len, const void *val, size_t val_len,
+			 void *arg)
+{
+	(void)db;
+	(void)key;
+	(void)key_len;
+	(void)val;
+	(void)val_len;
+	*(int *)arg += db_len == 0;
+	return 0;
+}
+
+/* The index keeps all its rows in the unnamed table. */
+static void rows_of_the_unnamed_table(void **state)
+{
+	MDB_env *env = open_env(0);
+	char why[128];
+	int nr = 0, fd;
+	MDB_txn *txn;
+	MDB_dbi dbi;
+
+	(void)state;
+	assert_non_null(env);
+	assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+	assert_int_equal(mdb_dbi_open(txn, NULL, 0, &dbi), 0);
+	for (uint32_t k = 0; k < 1000; k++) {
+		MDB_val key = { sizeof(k), &k }, val = { 5, "value" };
+
+		assert_int_equal(mdb_put(txn, dbi, &key, &val, 0), 0);
+	}
+	assert_int_equal(mdb_txn_commit(txn), 0);
+	mdb_env_close(env);
+	fd = open(file, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(
+		bale_index_audit_rows(fd, count_unnamed, &nr, why, sizeof(why)),
+		0);
+	close(fd);
+	assert_int_equal(nr, 1000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(what_lmdb_makes_passes, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(rows_of_the_unnamed_table,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(damage_is_doubted_or_harmless,
 						setup, teardown),
 	};

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fsck on stores whose own files are damaged: superblock copies, index, log,
+ * checkpoints; and interrupted at every write.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fs/base/fault.h"
+#include "tests/tools/fsck_fixture.h"
+
+static const char log0[] = "log/0000000000000000";
+
+static void expect(struct fx *x, const char *args, int want, const char *text)
+{
+	int got = fx_fsck(x, args);
+
+	if (got != want || (text && !strstr(x->out, text)))
+		fail_msg("fsck %s: status %d, want %d, with \"%s\":\n%s", args,
+			 got, want, text ? text : "", x->out);
+}
+
+/* Everything is still where it was. */
+static void check_content(struct fx *x)
+{
+	fx_open(x);
+	assert_int_equal(fx_lookup(x, 1, "file"), x->file);
+	assert_int_equal(fx_lookup(x, x->subdir, "inner"), x->inner);
+	fx_close(x);
+}
+
+static void super_copy(struct fx *x, const char *text)
+{
+	expect(x, "-n", 4, text);
+	expect(x, "-n", 4, text);
+	expect(x, "-p -f", 1, text);
+	expect(x, "-n", 0, "clean");
+	check_content(x);
+	fx_open(x);
+}
+
+static void first_superblock_damaged(void **state)
+{
+	struct fx *x = *state;
+
+	fx_close(x);
+	fx_flip(x, "super.0", 100);
+	super_copy(x, "super.0: checksum mismatch; super.1 is good");
+}
+
+static void second_superblock_gone(void **state)
+{
+	struct fx *x = *state;
+
+	fx_close(x);
+	fx_remove(x, "super.1");
+	super_copy(x, "super.1: missing");
+}
+
+static void both_superblocks_damaged(void **state)
+{
+	struct fx *x = *state;
+
+	fx_close(x);
+	fx_flip(x, "super.0", 100);
+	fx_flip(x, "super.1", 100);
+	expect(x, "-y", 8, NULL);
+	fx_flip(x, "super.1", 100);
+	fx_open(x);
+}
+
+/* ---- index ---- */
+
+static void index_gone(void **state)
+{
+	struct fx *x = *state;
+
+	fx_close(x);
+	fx_remove(x, "index");
+	expect(x, "-n", 4, "index: missing");
+	expect(x, "-p", 1, "index: missing: mended");
+	expect(x, "-n", 0, "clean");
+	check_content(x);
+	fx_open(x);
+}
+
+/* Any byte of the pages in use; never a crash, and nothing lost. */
+static void index_damaged(void **state)
+{
+	struct fx *x = *state;
+	char path[128];
+	struct stat st;
+	int found = 0;
+
+	bale_meta_checkpoint(x->m);
+	fx_close(x);
+	snprintf(path, sizeof(path), "%s/index/data.mdb", x->store);
+	for (long off = 16; off < 80000; off += 1237) {
+		int r;
+
+		assert_int_equal(stat(path, &st), 0);
+		if (off >= st.st_size)
+			break;
+		fx_flip(x, "index/data.mdb", off);
+		r = fx_fsck(x, "-n");
+		if (r != 0 && r != 4)
+			fail_msg("byte %ld: -n: status %d:\n%s", off, r,
+				 x->out);
+		found += r == 4;
+		r = fx_fsck(x, "-y");
+		if (r != 0 && r != 1)
+			fail_msg("byte %ld: -y: status %d:\n%s", off, r,
+				 x->out);
+		expect(x, "-n", 0, "clean");
+		check_content(x);
+	}
+	assert_true(found > 0);
+	fx_open(x);
+}
+
+static void index_of_another_time(void **state)
+{
+	struct fx *x = *state;
+	char cmd[400];
+
+	fx_close(x);
+	snprintf(cmd, sizeof(cmd), "cp -r %s/index %s/old", x->store, x->dir);
+	assert_int_equal(system(cmd), 0);
+	fx_open(x);
+	fx_del_dirent(x, x->subdir, "inner");
+	fx_put_dirent(x, x->subdir, "later", x->inner, 8, 4);
+	fx_put_cookie(x, x->subdir, "later", x->inner, 8, 4);
+	fx_close(x);
+	snprintf(cmd, sizeof(cmd), "cp %s/old/data.mdb %s/index/data.mdb",
+		 x->dir, x->store);
+	assert_int_equal(system(cmd), 0);
+	/* An older index is one from which the log goes on. */
+	expect(x, "-n", 0, "clean");
+	fx_open(x);
+	assert_int_equal(fx_lookup(x, x->subdir, "later"), x->inner);
+}
+
+/* ---- log and checkpoints ---- */
+
+static void log_tail_torn(void **state)
+{
+	struct fx *x = *state;
+	long last = -1, at = -1;
+
+	fx_close(x);
+	while ((at = fx_find(x, log0, BALE_LOG_MAGIC, 8, at + 1)) >= 0)
+		last = at;
+	assert_true(last > 0);
+	fx_remove(x, "index");
+	fx_flip(x, log0, last + 70);
+	/* What the last record held is gone, as if it had never been synced. */
+	expect(x, "-y", 1, "index: missing");
+	expect(x, "-n", 0, "clean");
+	fx_open(x);
+}
+
+/* Three commits; the middle one's record is damaged. */
+static void damage_log_middle(struct fx *x)
+{
+	long first, second;
+	const char *names[] = { "one", "two", "three" };
+
+	for (int k = 0; k < 3; k++) {
+		struct bale_inode_row d;
+		struct bale_txn t;
+
+		fx_get_inode(x, x->empty, &d);
+		fx_put_dirent(x, x->empty, names[k], x->sym, 10, d.next_cookie);
+		fx_put_cookie(x, x->empty, names[k], x->sym, 10,
+			      d.next_cookie++);
+		d.nr_entries++;
+		fx_put_inode(x, x->empty, &d);
+		fx_get_inode(x, x->sym, &d);
+		d.nlink++;
+		fx_put_inode(x, x->sym, &d);
+		bale_txn_begin(x->m, &t);
+		bale_txn_abort(&t);
+		assert_int_equal(bale_meta_sync(x->m, 0), 0);
+	}
+	fx_close(x);
+	first = fx_find(x, log0, "one", 3, 0);
+	assert_true(first > 0);
+	second = fx_find(x, log0, "two", 3, first);
+	assert_true(second > first);
+	fx_flip(x, log0, second);
+}
+
+static void log_damaged_index_whole(void **state)
+{
+	struct fx *x = *state;
+
+	bale_meta_sync(x->m, 0);
+	damage_log_middle(x);
+	expect(x, "-n", 4, "log: damaged at");
+	assert_non_null(strstr(x->out, "could not be built again"));
+	expect(x, "-y", 1, "mended");
+	expect(x, "-n", 0, "clean");
+	fx_open(x);
+	/* Nothing is lost: the index had it. */
+	assert_int_equal(fx_lookup(x, x->empty, "three"), x->sym);
+}
+
+static void log_damaged_index_gone(void **state)
+{
+	struct fx *x = *state;
+	char path[128];
+	struct stat st;
+
+	bale_meta_sync(x->m, 0);
+	damage_log_middle(x);
+	fx_remove(x, "index");
+	expect(x, "-n", 12, "-y gives them up");
+	expect(x, "-p", 12, "-y gives them up");
+	expect(x, "-y", 1, "log: damaged at");
+	expect(x, "-n", 0, "clean");
+	snprintf(path, sizeof(path), "%s/damaged-log-0000000000000000",
+		 x->store);
+	assert_int_equal(stat(path, &st), 0); /* kept for whoever wants it */
+	fx_open(x);
+	assert_int_equal(fx_lookup(x, x->empty, "one"), x->sym);
+	assert_int_equal(fx_lookup(x, x->empty, "two"), 0);
+	assert_int_equal(fx_lookup(x, x->empty, "three"), 0);
+}
+
+static int only_ckpt(const char *name, void *arg)
+{
+	if (strlen(name) == 16)
+		snprintf(arg, 32, "ckpt/%s", name);
+	return 0;
+}
+
+static void checkpoint_damaged(void **state)
+{
+	struct fx *x = *state;
+	struct bale_io *io;
+	char name[32] = "";
+
+	assert_int_equal(bale_meta_checkpoint(x->m), 0);
+	fx_close(x);
+	assert_int_equal(bale_io_open(x->store, true, &io), 0);
+	io->ops->list(io, "ckpt", only_ckpt, name);
+	bale_io_close(io);
+	assert_true(name[0]);
+	fx_flip(x, name, 200);
+	expect(x, "-n", 4, "checksum mismatch");
+	expect(x, "-p -f", 1, "checksum mismatch: mended");
+	expect(x, "-n", 0, "clean");
+	fx_remove(x, "index");
+	expect(x, "-y", 1, "index: missing");
+	check_content(x);
+	fx_open(x);
+}
+
+static void all_metadata_gone(void **state)
+{
+	struct fx *x = *state;
+
+	fx_close(x);
+	fx_remove(x, "index");
+	fx_remove(x, "log");
+	fx_remove(x, "ckpt");
+	expect(x, "-n", 12, "log: no files");
+	assert_int_equal(fx_fsck(x, "-y") & 8, 8);
+	/* The fixture wants something to close. */
+	fx_remove(x, "seg");
+	x->st = NULL;
+}
+
+/* ---- interrupted ---- */
+
+static void failed_at_every_write(void **state)
+{
+	struct fx *x = *state;
+	struct bale_inode_row r;
+	char fault[64];
+	int k, status = 0;
+
+	/* A store with much to mend. */
+	fx_del_dirent(x, x->subdir, "inner");
+	fx_del_cookie(x, BALE_ROOT_INO, 4);
+	fx_get_inode(x, x->file, &r);
+	r.nlink = 7;
+	fx_put_inode(x, x->file, &r);
+	fx_close(x);
+	for (k = 1; k < 200; k++) {
+		snprintf(fault, sizeof(fault), "io.pwritev:%d:EIO", k);
+		assert_int_equal(bale_fault_arm(fault), 0);
+		status = fx_fsck(x, "-y"); /* a child: it inherits the fault */
+		bale_fault_clear();
+		if (!(status & 8))
+			break;
+	}
+	assert_true(k > 1 && k < 200);
+	status = fx_fsck(x, "-y");
+	assert_true(status == 0 || status == 1);
+	expect(x, "-n", 0, "clean");
+	fx_open(x);
+	assert_int_equal(fx_lookup(x, 1, "file"), x->file);
+}
+
+int main(void)
+{
+#define T(fn) cmocka_unit_test_setup_teardown(fn, fx_setup, fx_teardown)
+	const struct CMUnitTest tests[] = {
+		T(first_superblock_damaged),
+		T(second_superblock_gone),
+		T(both_superblocks_damaged),
+		T(index_gone),
+		T(index_damaged),
+		T(index_of_another_time),
+		T(log_tail_torn),
+		T(log_damaged_index_whole),
+		T(log_damaged_index_gone),
+		T(checkpoint_damaged),
+		T(all_metadata_gone),
+		T(failed_at_every_write),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
