@@ -285,6 +285,7 @@ static int collect_patched(const void *key, size_t key_len, const void *val,
 /* Load with the patches, and list as dirty: the next flush stores it whole. */
 static int fold_one(struct bale_fs *fs, const struct patched *p)
 {
+	struct bale_file_data *d;
 	struct bale_inode *i;
 	struct bale_ext *e;
 	int r = bale_inode_get(fs, p->ino, &i);
@@ -292,7 +293,10 @@ static int fold_one(struct bale_fs *fs, const struct patched *p)
 	if (r)
 		return r;
 	bale_rwlock_wrlock(&i->lock);
-	r = S_ISREG(i->row.mode) ? bale_ext_load(i, p->no, &e) : -EUCLEAN;
+	/* An inline file's load asks no map row, and makes no data. */
+	r = S_ISREG(i->row.mode) ? bale_file_data_get(i, &d) : -EUCLEAN;
+	if (!r)
+		r = bale_ext_load(i, p->no, &e);
 	if (!r) {
 		uint32_t need = bale_ext_need(fs, e, (uint32_t)fs->extent_size);
 

@@ -362,8 +362,8 @@ static int get_inodes(struct move *m)
 	return r == -ENOENT ? -EUCLEAN : r;
 }
 
-/* Write-new, rename-over: whoever finds the name after a crash finds the old
- * whole content or the new one. */
+/* Write-new, rename: whoever finds the name after a crash finds the old whole
+ * content or the new one; and a name that is new never shows an empty file. */
 static void order_content(struct move *m)
 {
 	if (S_ISREG(m->from.inode->row.mode))
@@ -389,7 +389,7 @@ static int move_locked(struct move *m)
 		return r;
 	lock_inodes(m, true);
 	r = check_move(m);
-	if (!r && m->to.inode)
+	if (!r)
 		order_content(m);
 	if (!r)
 		r = commit_move(m);

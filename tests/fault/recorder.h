@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * recorder.h - records what a store asks of its backing filesystem, and builds
+ * the directories that a power cut could have left behind.
+ *
+ * A recorder stands in for bale_io_posix: each call is done for real and noted
+ * as an event. bale_rec_build() then makes, in an empty directory, a state as
+ * it could be after a power cut behind the first `k` events: what was synced is
+ * there; of the rest, writes are kept, dropped, or torn at a sector, each by
+ * itself; names made, changed or removed and not yet synced with their
+ * directory keep an arbitrary prefix of those changes, in order.
+ * The index is not recorded (it is no truth): see bale_rec_snapshot_index().
+ * One recorder at a time; calls may come from several threads.
+ */
+#ifndef BALE_TESTS_RECORDER_H
+#define BALE_TESTS_RECORDER_H
+
+#include "fs/store/io.h"
+
+extern const struct bale_io_ops bale_rec_ops;
+
+void bale_rec_start(void); /* forget everything, begin to record */
+size_t bale_rec_count(void);
+/* Take the store's files as they are now for synced, as mkfs left them. */
+int bale_rec_adopt(const char *store);
+size_t bale_rec_adopted(void); /* events that adopting took */
+
+enum bale_rec_mode {
+	BALE_REC_ALL,	 /* every write so far arrived */
+	BALE_REC_NONE,	 /* nothing that was not synced arrived */
+	BALE_REC_RANDOM, /* each by a coin, some torn */
+};
+/* 0 or -errno. The directory `to` must exist and be empty. */
+int bale_rec_build(const char *to, size_t k, enum bale_rec_mode mode,
+		   uint64_t seed);
+/* Copy store/index as of now; states built later for points at or behind this
+ * one get the newest such copy when with_index. */
+int bale_rec_snapshot_index(const char *store);
+int bale_rec_copy_index(const char *to, size_t k);
+void bale_rec_free(void);
+
+#endif
