@@ -49,7 +49,6 @@ void bale_flush_batch_free(struct bale_flush *fl, struct bale_flush_batch *b)
 	}
 	free(b->parts);
 	free(b->work);
-	free(b->items);
 	free(b);
 }
 
@@ -74,10 +73,6 @@ static int grow_batch(struct bale_flush_batch *b, size_t more)
 	if (!p)
 		return -ENOMEM;
 	b->work = p;
-	p = realloc(b->items, cap * sizeof(*b->items));
-	if (!p)
-		return -ENOMEM;
-	b->items = p;
 	b->cap = cap;
 	return 0;
 }
@@ -91,12 +86,14 @@ static int by_number(const void *a, const void *b)
 }
 
 /* The list's reference goes to the item, its reservation too. */
-static void take_extent(struct bale_flush_batch *b, struct bale_inode *i,
-			struct bale_ext *e, struct bale_codec_policy policy)
+static void take_extent(struct bale_flush_part *p, struct bale_ext *e,
+			struct bale_codec_policy policy)
 {
+	struct bale_flush_batch *b = p->batch;
+	struct bale_inode *i = p->i;
 	struct bale_fs *fs = i->fs;
 
-	b->items[b->nr] = (struct bale_flush_item){
+	p->items[p->nr++] = (struct bale_flush_item){
 		.ext = e,
 		.buf = e->buf,
 		.acct = e->acct,
@@ -132,7 +129,7 @@ int bale_flush_collect_locked(struct bale_flush_batch *b, struct bale_inode *i)
 	if (!d || !d->nr_dirty)
 		return 0;
 	all = malloc(d->nr_dirty * sizeof(struct bale_ext *));
-	p = calloc(1, sizeof(*p));
+	p = calloc(1, sizeof(*p) + d->nr_dirty * sizeof(p->items[0]));
 	if (!all || !p || grow_batch(b, d->nr_dirty)) {
 		free(all);
 		free(p);
@@ -149,9 +146,8 @@ int bale_flush_collect_locked(struct bale_flush_batch *b, struct bale_inode *i)
 	p->seq = atomic_fetch_add(&i->fs->flush->part_seq, 1) + 1;
 	while (k < n && (!b->nr || (b->bytes + all[k]->len <= b->max_bytes &&
 				    b->nr < BALE_FLUSH_ITEMS_MAX)))
-		take_extent(b, i, all[k++], policy);
+		take_extent(p, all[k++], policy);
 	free(all);
-	p->nr = k;
 	if (!k) {
 		free(p);
 		return 0;
@@ -172,8 +168,10 @@ int bale_flush_write(struct bale_flush *fl, struct bale_flush_batch *b)
 		r = bale_batch_write(fs->batcher, b->work, b->nr, &b->scratch);
 	if (r && !bale_store_error(fs->store))
 		bale_store_fail(fs->store, r, "writing of extents");
-	for (size_t k = 0; k < b->nr; k++)
-		reserved += b->items[k].reserved;
+	for (size_t n = 0; n < b->nr_parts; n++) {
+		for (size_t k = 0; k < b->parts[n]->nr; k++)
+			reserved += b->parts[n]->items[k].reserved;
+	}
 	if (reserved)
 		bale_space_release(fs->store, reserved);
 	b->error = r;
@@ -282,6 +280,23 @@ static struct bale_inode *oldest_inode(struct bale_flush *fl,
 	return i;
 }
 
+/* Deleted and open nowhere: nobody can read it again, and what keeps it is
+ * only that it is dirty. */
+static bool discard_deleted_locked(struct bale_inode *i)
+{
+	struct bale_txn t;
+
+	if (i->row.nlink || i->nr_open || !i->data)
+		return false;
+	bale_txn_begin(i->fs->meta, &t);
+	bale_file_discard_range(i, 0, UINT64_MAX, &t);
+	if (bale_txn_bytes(&t))
+		bale_txn_commit(&t, NULL);
+	else
+		bale_txn_abort(&t);
+	return true;
+}
+
 /*
  * A batch that holds parts of one inode must not wait for the lock of another:
  * its holder may be waiting for this batch. -EBUSY then.
@@ -295,10 +310,20 @@ static int collect_inode(struct bale_flush *fl, struct bale_flush_batch *b,
 		bale_rwlock_wrlock(&i->lock);
 	else if (!bale_rwlock_trywrlock(&i->lock))
 		return -EBUSY;
-	r = bale_flush_collect_locked(b, i);
+	r = discard_deleted_locked(i) ? 0 : bale_flush_collect_locked(b, i);
 	unqueue_locked(fl, i);
 	bale_rwlock_unlock(&i->lock);
 	return r;
+}
+
+static bool is_queued(struct bale_flush *fl, struct bale_inode *i)
+{
+	bool queued;
+
+	bale_mutex_lock(&fl->lock);
+	queued = !bale_list_empty(&i->data->link);
+	bale_mutex_unlock(&fl->lock);
+	return queued;
 }
 
 static int collect_oldest(struct bale_flush *fl, struct bale_flush_batch *b,
@@ -314,7 +339,7 @@ static int collect_oldest(struct bale_flush *fl, struct bale_flush_batch *b,
 		if (!i)
 			break;
 		r = collect_inode(fl, b, i);
-		left = !bale_list_empty(&i->data->link);
+		left = is_queued(fl, i);
 		bale_inode_put(i);
 		if (left && b->nr == before)
 			break; /* its next extent does not fit any more */

@@ -28,10 +28,14 @@ struct bale_flush_part {
 	struct bale_list link; /* bale_file_data.parts; inode lock */
 	struct bale_flush_batch *batch;
 	struct bale_inode *i; /* a reference */
-	size_t first, nr; /* of the batch's items */
-	uint64_t size;	  /* of the file when it was taken */
+	size_t first;  /* of the batch's work */
+	uint64_t size; /* of the file when it was taken */
 	uint64_t seq;
 	bool staged;
+	/* Beside work[first + k]. The part's own: whoever holds the inode's
+	 * lock looks at them while the batch is still growing. */
+	size_t nr;
+	struct bale_flush_item items[];
 };
 
 struct bale_flush_batch {
@@ -41,7 +45,6 @@ struct bale_flush_batch {
 	int error;
 	size_t nr, cap, bytes, max_bytes;
 	struct bale_batch_item *work;
-	struct bale_flush_item *items;
 	size_t nr_parts, cap_parts;
 	struct bale_flush_part **parts;
 	void *scratch;

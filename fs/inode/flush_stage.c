@@ -130,8 +130,8 @@ static uint64_t size_after(struct bale_inode *i,
 		struct bale_flush_part *q =
 			BALE_CONTAINER(l, struct bale_flush_part, link);
 
-		for (size_t k = q->first; q != p && k < q->first + q->nr; k++) {
-			struct bale_ext *e = q->batch->items[k].ext;
+		for (size_t k = 0; q != p && k < q->nr; k++) {
+			struct bale_ext *e = q->items[k].ext;
 			uint64_t start = bale_ext_start(fs, e->no);
 
 			if (!e->dropped && e->part_seq != p->seq &&
@@ -172,11 +172,11 @@ static int stage_items(struct stage *s, struct bale_flush_part *p)
 {
 	struct bale_flush_batch *b = p->batch;
 
-	for (size_t k = p->first; k < p->first + p->nr && !s->error; k++) {
-		if (b->items[k].ext->dropped)
+	for (size_t k = 0; k < p->nr && !s->error; k++) {
+		if (p->items[k].ext->dropped)
 			continue;
-		b->items[k].ext->part_seq = p->seq;
-		stage_item(s, &b->work[k], &b->items[k]);
+		p->items[k].ext->part_seq = p->seq;
+		stage_item(s, &b->work[p->first + k], &p->items[k]);
 		if (!s->error)
 			split_if_full(s);
 	}
@@ -208,9 +208,9 @@ int bale_flush_stage_locked(struct bale_inode *i, struct bale_flush_part *p)
 	} else {
 		bale_list_del(&p->link);
 	}
-	for (size_t k = p->first; k < p->first + p->nr; k++)
-		land_item(i, &p->batch->items[k], r != 0,
-			  p->batch->work[k].kind == BALE_BATCH_HOLE);
+	for (size_t k = 0; k < p->nr; k++)
+		land_item(i, &p->items[k], r != 0,
+			  p->batch->work[p->first + k].kind == BALE_BATCH_HOLE);
 	p->staged = true;
 	return r;
 }

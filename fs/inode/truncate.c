@@ -94,8 +94,8 @@ void bale_file_discard_range(struct bale_inode *i, uint64_t first,
 		struct bale_flush_part *p =
 			BALE_CONTAINER(l, struct bale_flush_part, link);
 
-		for (size_t k = p->first; k < p->first + p->nr; k++) {
-			struct bale_ext *e = p->batch->items[k].ext;
+		for (size_t k = 0; k < p->nr; k++) {
+			struct bale_ext *e = p->items[k].ext;
 
 			if (e->no >= first && e->no < last && !e->dropped)
 				bale_ext_discard(i, e->no, t);

@@ -59,7 +59,7 @@ struct model {
 static struct model *model;
 static char store_dir[64];
 static struct bale_fs *fs;
-static volatile bool stop;
+static atomic_bool stop;
 static unsigned int seed_base;
 
 static void die(const char *what, long a, long b, long c)
@@ -283,7 +283,7 @@ static void do_fsync(struct worker *w, unsigned int k)
 		f->cells[c].zero_synced = f->cells[c].zero_now;
 		f->cells[c].zeroed = 0;
 	}
-	model->fsyncs++;
+	__atomic_fetch_add(&model->fsyncs, 1, __ATOMIC_RELAXED);
 }
 
 /* Written without fsync, renamed over: whole old or whole new. */
