@@ -137,6 +137,10 @@ static int take_lock(struct bale_store *st, unsigned int wait_ms)
 			     (st->read_only ? O_RDONLY : O_RDWR | O_CREAT) |
 				     O_CLOEXEC | O_NOFOLLOW,
 			     0600);
+	/* Never opened for writing: no writer can be there, and none is kept
+	 * out for long (it makes the file). */
+	if (st->lock_fd < 0 && errno == ENOENT && st->read_only)
+		return 0;
 	if (st->lock_fd < 0)
 		return -errno;
 	while (flock(st->lock_fd, op)) {
