@@ -177,13 +177,25 @@ static int write_bale(struct bale_store *st, const struct place *p,
 static void end_place(struct bale_store *st, const struct place *p, bool failed)
 {
 	struct bale_segs *s = st->segs;
+	struct bale_seg *g = p->g;
+	bool last;
+	int r = 0;
 
 	bale_mutex_lock(&s->lock);
-	p->g->appends--;
-	p->g->unsynced = true;
+	g->appends--;
+	g->unsynced = true;
 	if (failed)
-		bale_seg_settle_locked(s, p->g, p->payload);
-	bale_seg_unpin_locked(p->g);
+		bale_seg_settle_locked(s, g, p->payload);
+	last = !g->open && !g->appends && !s->no_prealloc;
+	bale_mutex_unlock(&s->lock);
+	/* The end where no extent fits any more was preallocated too. */
+	if (last)
+		r = st->io->ops->truncate(st->io, g->fd, g->used);
+	if (r)
+		bale_warn("segment %" PRIu64 ": its unused end stays: %s",
+			  g->no, strerror(-r));
+	bale_mutex_lock(&s->lock);
+	bale_seg_unpin_locked(g);
 	bale_mutex_unlock(&s->lock);
 }
 
