@@ -247,7 +247,7 @@ static void run_disk_fsync(void)
 		if (write(fd, in[0].data, 4096) != 4096 || fsync(fd))
 			must(-5, "reference fsync");
 	}
-	printf("%-28s %8.0f us\n", "the same on the backing", 
+	printf("%-28s %8.0f us\n", "the same on the backing",
 	       (double)(bale_now_ns() - t) / 1e3 / N);
 	close(fd);
 	unlink(name);
