@@ -156,6 +156,9 @@ bool bale_file_make_space(struct bale_fs *fs, unsigned int try);
 int bale_flush_create(struct bale_fs *fs);
 int bale_flush_start(struct bale_fs *fs); /* threads */
 void bale_flush_stop(struct bale_fs *fs);
+/* Threads stopped: let go of inodes that stayed dirty (a failed flush). */
+void bale_flush_abandon(struct bale_fs *fs);
+/* After the last inode is gone. */
 void bale_flush_destroy(struct bale_fs *fs);
 /* data->dirty is not empty (any more): queue the inode. Its lock held. */
 void bale_flush_queue(struct bale_inode *i);

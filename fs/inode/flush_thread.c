@@ -254,20 +254,25 @@ void bale_flush_stop(struct bale_fs *fs)
 	fl->nr_threads = 0;
 }
 
-void bale_flush_destroy(struct bale_fs *fs)
+void bale_flush_abandon(struct bale_fs *fs)
 {
 	struct bale_flush *fl = fs->flush;
 
-	if (!fl)
-		return;
-	/* Only after a failed flush is anything left. */
-	while (!bale_list_empty(&fl->inodes)) {
+	while (fl && !bale_list_empty(&fl->inodes)) {
 		struct bale_file_data *d = BALE_CONTAINER(
 			fl->inodes.next, struct bale_file_data, link);
 
 		bale_list_del(&d->link);
 		bale_inode_put(d->i);
 	}
+}
+
+void bale_flush_destroy(struct bale_fs *fs)
+{
+	struct bale_flush *fl = fs->flush;
+
+	if (!fl)
+		return;
 	bale_cond_fini(&fl->wake);
 	bale_cond_fini(&fl->done);
 	bale_cond_fini(&fl->tick);

@@ -110,9 +110,9 @@ static int destroy(struct bale_fs *fs)
 
 	bale_flush_stop(fs);
 	bale_readahead_destroy(fs);
-	if (fs->flush)
-		bale_flush_destroy(fs);
+	bale_flush_abandon(fs);
 	bale_names_destroy(fs->names);
+	bale_flush_destroy(fs);
 	bale_cache_destroy(fs->cache);
 	bale_batcher_destroy(fs->batcher);
 	bale_engine_destroy(fs->engine);

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* File data on an open filesystem: growth, holes, patches, sharing, damage. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fs/base/fault.h"
+#include "fs/base/log.h"
+#include "fs/inode/file.h"
+#include "fs/inode/fs_stats.h"
+
+enum { EXTENT = 128 << 10, BUF = 8 * EXTENT };
+
+struct rig {
+	char dir[64];
+	struct bale_fs *fs;
+	struct bale_inode *i;
+	uint8_t *a, *b;
+};
+
+static void open_rig(struct rig *g, bool read_only)
+{
+	struct bale_fs_options o = { .size = sizeof(o),
+				     .manual_commit = true,
+				     .read_only = read_only,
+				     .cache_bytes = 32 << 20,
+				     .wait_ms = 2000 };
+
+	assert_int_equal(bale_fs_open(g->dir, &o, &g->fs), 0);
+}
+
+static struct bale_inode *file(struct rig *g, const char *name)
+{
+	struct bale_cred c = { 0, 0, 022 };
+	struct bale_inode *root, *i;
+	int r;
+
+	assert_int_equal(bale_inode_get(g->fs, BALE_ROOT_INO, &root), 0);
+	r = bale_dir_lookup(root, name, &i);
+	if (r == -ENOENT)
+		r = bale_dir_create(root, name, S_IFREG | 0644, 0, &c, &i);
+	assert_int_equal(r, 0);
+	bale_inode_put(root);
+	return i;
+}
+
+static int setup(void **state)
+{
+	struct bale_mkfs_options mk = { .size = sizeof(mk),
+					.codec = BALE_CODEC_auto,
+					.segment_bits = 22,
+					.log_bits = 20 };
+	struct rig *g = calloc(1, sizeof(*g));
+	uint64_t s = 88172645463325252u;
+
+	snprintf(g->dir, sizeof(g->dir), "/tmp/bale-test-file-%d", getpid());
+	bale_log_set_level(BALE_LOG_ERR);
+	assert_int_equal(bale_store_mkfs(g->dir, &mk), 0);
+	g->a = malloc(BUF);
+	g->b = malloc(BUF);
+	/* Shrinks to about a half. */
+	for (size_t k = 0; k < BUF; k++) {
+		s ^= s << 13;
+		s ^= s >> 7;
+		s ^= s << 17;
+		g->a[k] = "abcdefghijklmnop"[s & 15];
+	}
+	open_rig(g, false);
+	g->i = file(g, "f");
+	*state = g;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct rig *g = *state;
+	char cmd[128];
+
+	bale_fault_clear();
+	if (g->i)
+		bale_inode_put(g->i);
+	if (g->fs)
+		bale_fs_close(g->fs);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", g->dir);
+	free(g->a);
+	free(g->b);
+	free(g);
+	return system(cmd);
+}
+
+static void reopen(struct rig *g)
+{
+	bale_inode_put(g->i);
+	assert_int_equal(bale_fs_close(g->fs), 0);
+	open_rig(g, false);
+	g->i = file(g, "f");
+}
+
+static int put(struct bale_inode *i, const void *p, size_t len, uint64_t off)
+{
+	struct iovec v = { (void *)p, len };
+
+	return bale_file_write(i, &v, 1, off, false, false);
+}
+
+static int get(struct bale_inode *i, uint8_t *p, size_t len, uint64_t off,
+	       size_t *ret_len)
+{
+	*ret_len = 0;
+	while (*ret_len < len) {
+		struct bale_read rd;
+		int r = bale_file_read(i, off + *ret_len, len - *ret_len, &rd);
+
+		if (r)
+			return r;
+		if (!rd.len)
+			break;
+		for (unsigned int k = 0; k < rd.nr_iov; k++) {
+			memcpy(p + *ret_len, rd.iov[k].iov_base,
+			       rd.iov[k].iov_len);
+			*ret_len += rd.iov[k].iov_len;
+		}
+		bale_file_read_done(&rd);
+	}
+	return 0;
+}
+
+static void expect(struct rig *g, struct bale_inode *i, const void *want,
+		   size_t len, uint64_t off)
+{
+	size_t n;
+
+	assert_int_equal(get(i, g->b, len, off, &n), 0);
+	assert_int_equal(n, len);
+	assert_memory_equal(g->b, want, len);
+}
+
+static void expect_zeros(struct rig *g, size_t len, uint64_t off)
+{
+	size_t n;
+
+	assert_int_equal(get(g->i, g->b, len, off, &n), 0);
+	assert_int_equal(n, len);
+	for (size_t k = 0; k < len; k++)
+		assert_int_equal(g->b[k], 0);
+}
+
+static int truncate_to(struct rig *g, uint64_t size)
+{
+	struct bale_setattr a = { .valid = BALE_SET_SIZE, .size = size };
+
+	return bale_inode_setattr(g->i, &a);
+}
+
+static void small_file_is_inline_until_it_grows(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode_row row;
+
+	assert_int_equal(put(g->i, g->a, 1000, 0), 0);
+	reopen(g);
+	bale_inode_attr(g->i, &row);
+	assert_true(row.flags & BALE_INODE_HAS_INLINE);
+	assert_true(row.stored > 0 && row.stored < 1000);
+	expect(g, g->i, g->a, 1000, 0);
+	/* Past its extent in one go, without touching extent 0. */
+	assert_int_equal(put(g->i, g->a, 100, 3 * EXTENT), 0);
+	expect(g, g->i, g->a, 1000, 0);
+	expect_zeros(g, 3 * EXTENT - 1000, 1000);
+	reopen(g);
+	bale_inode_attr(g->i, &row);
+	assert_false(row.flags & BALE_INODE_HAS_INLINE);
+	expect(g, g->i, g->a, 1000, 0);
+	expect(g, g->i, g->a, 100, 3 * EXTENT);
+	assert_int_equal(truncate_to(g, 0), 0);
+	bale_inode_attr(g->i, &row);
+	assert_int_equal(row.stored, 0);
+}
+
+static void cut_and_grown_file_reads_zeros(void **state)
+{
+	struct rig *g = *state;
+
+	for (int stored = 0; stored < 2; stored++) {
+		assert_int_equal(put(g->i, g->a, 3 * EXTENT, 0), 0);
+		if (stored)
+			reopen(g);
+		assert_int_equal(truncate_to(g, EXTENT + 100), 0);
+		if (stored)
+			reopen(g);
+		assert_int_equal(truncate_to(g, 3 * EXTENT), 0);
+		expect(g, g->i, g->a, EXTENT + 100, 0);
+		expect_zeros(g, 2 * EXTENT - 100, EXTENT + 100);
+		reopen(g);
+		expect(g, g->i, g->a, EXTENT + 100, 0);
+		expect_zeros(g, 2 * EXTENT - 100, EXTENT + 100);
+	}
+}
+
+static void punched_range_is_a_hole(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode_row before, after;
+	uint64_t at;
+
+	assert_int_equal(put(g->i, g->a, BUF, 0), 0);
+	reopen(g);
+	bale_inode_attr(g->i, &before);
+	assert_int_equal(
+		bale_file_fallocate(g->i,
+				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				    EXTENT - 10, 3 * EXTENT + 20),
+		0);
+	expect(g, g->i, g->a, EXTENT - 10, 0);
+	expect_zeros(g, 3 * EXTENT + 20, EXTENT - 10);
+	expect(g, g->i, g->a + 4 * EXTENT + 10, 100, 4 * EXTENT + 10);
+	assert_int_equal(bale_file_seek(g->i, 0, SEEK_HOLE, &at), 0);
+	assert_int_equal(at, EXTENT);
+	assert_int_equal(bale_file_seek(g->i, at, SEEK_DATA, &at), 0);
+	assert_int_equal(at, 4 * EXTENT);
+	assert_int_equal(bale_file_seek(g->i, at, SEEK_HOLE, &at), 0);
+	assert_int_equal(at, BUF);
+	assert_int_equal(bale_file_seek(g->i, BUF, SEEK_DATA, &at), -ENXIO);
+	reopen(g);
+	bale_inode_attr(g->i, &after);
+	assert_true(after.stored < before.stored);
+	expect_zeros(g, 3 * EXTENT + 20, EXTENT - 10);
+}
+
+static void zeros_take_no_space(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode_row row;
+	uint64_t at;
+
+	memset(g->b, 0, BUF);
+	assert_int_equal(put(g->i, g->b, BUF, 0), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	bale_inode_attr(g->i, &row);
+	assert_int_equal(row.size, BUF);
+	assert_int_equal(row.stored, 0);
+	assert_int_equal(bale_file_seek(g->i, 0, SEEK_DATA, &at), -ENXIO);
+}
+
+/* A store left as a crash leaves it: copied while it is open. */
+static void crash(struct rig *g)
+{
+	char cmd[256], copy[80];
+
+	snprintf(copy, sizeof(copy), "%s.crash", g->dir);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s; cp -a %s %s", copy, g->dir,
+		 copy);
+	assert_int_equal(system(cmd), 0);
+	bale_inode_put(g->i);
+	bale_fs_close(g->fs);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s; mv %s %s", g->dir, copy,
+		 g->dir);
+	assert_int_equal(system(cmd), 0);
+}
+
+static void small_fsync_is_a_patch(void **state)
+{
+	struct rig *g = *state;
+	struct bale_fs_stats s0, s1;
+	uint8_t *want = malloc(4 * EXTENT);
+
+	memcpy(want, g->a, 4 * EXTENT);
+	assert_int_equal(put(g->i, g->a, 3 * EXTENT, 0), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	bale_fs_stats(g->fs, &s0);
+	for (unsigned int k = 0; k < 40; k++) {
+		uint64_t off = k * 9000;
+
+		memset(want + off, (int)k, 300);
+		assert_int_equal(put(g->i, want + off, 300, off), 0);
+		assert_int_equal(bale_file_fsync(g->i, false), 0);
+	}
+	/* And growth. */
+	assert_int_equal(put(g->i, want + 3 * EXTENT, 5000, 3 * EXTENT), 0);
+	assert_int_equal(bale_file_fsync(g->i, true), 0);
+	bale_fs_stats(g->fs, &s1);
+	assert_int_equal(s1.patch_fsyncs - s0.patch_fsyncs, 41);
+	assert_int_equal(s1.flushes, s0.flushes);
+	/* Not synced: may be lost. */
+	assert_int_equal(put(g->i, want, 1, 3 * EXTENT + 6000), 0);
+	crash(g);
+	open_rig(g, true); /* read-only: patches apply on the way */
+	g->i = file(g, "f");
+	expect(g, g->i, want, 3 * EXTENT + 5000, 0);
+	bale_inode_put(g->i);
+	assert_int_equal(bale_fs_close(g->fs), 0);
+	open_rig(g, false); /* folded */
+	g->i = file(g, "f");
+	expect(g, g->i, want, 3 * EXTENT + 5000, 0);
+	reopen(g);
+	assert_false(atomic_load(&g->fs->has_patches));
+	expect(g, g->i, want, 3 * EXTENT + 5000, 0);
+	free(want);
+}
+
+static void copy_shares_extents(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode *to = file(g, "copy");
+	struct bale_space_info s0, s1;
+	size_t n;
+
+	assert_int_equal(put(g->i, g->a, BUF, 0), 0);
+	assert_int_equal(put(to, g->a + 77, 100, BUF), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	bale_space_info(g->fs->store, &s0);
+	assert_int_equal(bale_file_copy_range(g->i, 0, to, 0, BUF, &n), 0);
+	assert_int_equal(n, BUF);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	bale_space_info(g->fs->store, &s1);
+	assert_int_equal(s0.live, s1.live);
+	expect(g, to, g->a, BUF, 0);
+	expect(g, to, g->a + 77, 100, BUF);
+	/* One goes its own way, the other keeps its content. */
+	assert_int_equal(put(g->i, g->a + 1, EXTENT, 0), 0);
+	assert_int_equal(truncate_to(g, EXTENT), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	expect(g, to, g->a, BUF, 0);
+	expect(g, g->i, g->a + 1, EXTENT, 0);
+	/* Neither aligned nor whole. */
+	assert_int_equal(bale_file_copy_range(to, 100, g->i, EXTENT + 5,
+					      2 * EXTENT, &n),
+			 0);
+	assert_int_equal(n, 2 * EXTENT);
+	expect(g, g->i, g->a + 100, 2 * EXTENT, EXTENT + 5);
+	bale_inode_put(to);
+}
+
+static void recompress_changes_the_codec(void **state)
+{
+	struct rig *g = *state;
+	struct bale_codec_policy raw = { BALE_CODEC_raw, 0 };
+	struct bale_codec_policy zstd = { BALE_CODEC_zstd, 9 };
+	uint64_t before, after, raw_size;
+
+	assert_int_equal(put(g->i, g->a, BUF, 0), 0);
+	assert_int_equal(bale_file_recompress(g->i, raw, &before, &raw_size),
+			 0);
+	assert_int_equal(raw_size, BUF);
+	assert_int_equal(bale_file_recompress(g->i, zstd, &before, &after), 0);
+	assert_int_equal(before, BUF);
+	assert_true(after < BUF * 6 / 10);
+	reopen(g);
+	expect(g, g->i, g->a, BUF, 0);
+}
+
+static void failed_flush_fails_every_fsync(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(put(g->i, g->a, EXTENT, 0), 0);
+	assert_int_equal(bale_file_fsync(g->i, false), 0);
+	assert_int_equal(put(g->i, g->a + 1, 2 * EXTENT, EXTENT), 0);
+	bale_log_set_level(BALE_LOG_ERR);
+	assert_int_equal(bale_fault_arm("io.pwritev:1+:EIO"), 0);
+	assert_int_equal(bale_file_fsync(g->i, false), -EIO);
+	bale_fault_clear();
+	assert_int_equal(bale_file_fsync(g->i, false), -EIO);
+	assert_int_equal(put(g->i, g->a, 10, 0), -EROFS);
+	/* What was accepted stays readable. */
+	expect(g, g->i, g->a + 1, 2 * EXTENT, EXTENT);
+	bale_inode_put(g->i);
+	assert_int_not_equal(bale_fs_close(g->fs), 0);
+	open_rig(g, false);
+	g->i = file(g, "f");
+	expect(g, g->i, g->a, EXTENT, 0);
+}
+
+static void damage_hurts_its_extent_only(void **state)
+{
+	struct rig *g = *state;
+	struct bale_extent_row row;
+	char name[128];
+	uint64_t id;
+	uint8_t byte;
+	size_t n;
+	int fd;
+
+	assert_int_equal(put(g->i, g->a, 4 * EXTENT, 0), 0);
+	reopen(g);
+	assert_int_equal(bale_map_get(g->i, 1, &id), 0);
+	assert_int_equal(bale_meta_extent(g->fs->meta, id, &row), 0);
+	snprintf(name, sizeof(name), "%s/seg/%016x", g->dir, row.segment);
+	fd = open(name, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, row.offset + 99), 1);
+	byte ^= 4;
+	assert_int_equal(pwrite(fd, &byte, 1, row.offset + 99), 1);
+	close(fd);
+	expect(g, g->i, g->a, EXTENT, 0);
+	assert_true(get(g->i, g->b, 10, EXTENT + 50, &n) < 0);
+	expect(g, g->i, g->a + 2 * EXTENT, 2 * EXTENT, 2 * EXTENT);
+	/* A part of it cannot be changed; all of it can. */
+	assert_true(put(g->i, g->a, 10, EXTENT + 50) < 0);
+	assert_int_equal(put(g->i, g->a, EXTENT, EXTENT), 0);
+	reopen(g);
+	expect(g, g->i, g->a, EXTENT, EXTENT);
+}
+
+static void limits(void **state)
+{
+	struct rig *g = *state;
+	size_t n;
+
+	assert_int_equal(put(g->i, g->a, 10, BALE_FILE_MAX - 10), 0);
+	assert_int_equal(put(g->i, g->a, 10, BALE_FILE_MAX - 9), -EFBIG);
+	assert_int_equal(truncate_to(g, BALE_FILE_MAX + 1), -EFBIG);
+	assert_int_equal(get(g->i, g->b, 10, BALE_FILE_MAX, &n), 0);
+	assert_int_equal(n, 0);
+	reopen(g);
+	expect(g, g->i, g->a, 10, BALE_FILE_MAX - 10);
+	assert_int_equal(truncate_to(g, 5), 0);
+	expect_zeros(g, 5, 0);
+}
+
+/* Reads and writes of many times the cache. */
+static void memory_stays_bounded(void **state)
+{
+	struct rig *g = *state;
+	struct bale_fs_stats s;
+
+	for (uint64_t k = 0; k < 100; k++)
+		assert_int_equal(put(g->i, g->a + k, BUF - 128, k * BUF), 0);
+	for (uint64_t k = 0; k < 100; k++)
+		expect(g, g->i, g->a + k, BUF - 128, k * BUF);
+	bale_fs_stats(g->fs, &s);
+	assert_int_equal(s.cache.heap, 0);
+	assert_true(s.cache.evicted > 0);
+	assert_true(s.cache.used <= 32 << 20);
+	assert_true(s.dirty_bytes <= s.dirty_limit);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+		T(small_file_is_inline_until_it_grows),
+		T(cut_and_grown_file_reads_zeros),
+		T(punched_range_is_a_hole),
+		T(zeros_take_no_space),
+		T(small_fsync_is_a_patch),
+		T(copy_shares_extents),
+		T(recompress_changes_the_codec),
+		T(failed_flush_fails_every_fsync),
+		T(damage_hurts_its_extent_only),
+		T(limits),
+		T(memory_stays_bounded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
