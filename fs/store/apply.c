@@ -99,6 +99,7 @@ int bale_meta_apply_frozen(struct bale_meta *m)
 }
 
 /* One at a time: the applier thread and bale_meta_apply() callers. */
+static void claim_locked(struct bale_meta *m) BALE_REQUIRES(m->stage_lock);
 static void claim_locked(struct bale_meta *m)
 {
 	while (m->applying)

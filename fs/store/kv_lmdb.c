@@ -373,7 +373,7 @@ static int load_position(struct bale_kv *kv)
 {
 	uint8_t key[1] = { POSITION_TABLE };
 	MDB_val k = { 1, key }, v;
-	struct position_row d;
+	struct position_row d = { 0 };
 	MDB_txn *txn;
 	size_t len;
 	int r = begin_read(kv, &txn);

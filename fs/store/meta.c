@@ -115,6 +115,7 @@ static int write_group(struct bale_meta *m, const struct bale_buf *body)
 }
 
 /* Be the leader of one commit. stage_lock held on entry and return. */
+static void lead_locked(struct bale_meta *m) BALE_REQUIRES(m->stage_lock);
 static void lead_locked(struct bale_meta *m)
 {
 	struct usage u = { .m = m };

@@ -256,6 +256,8 @@ static int stage_all(struct bale_meta *m, const struct bale_txn *t)
 }
 
 static void wait_for_room_locked(struct bale_meta *m)
+	BALE_REQUIRES(m->stage_lock);
+static void wait_for_room_locked(struct bale_meta *m)
 {
 	while (!m->manual && !m->stop && m->frozen &&
 	       bale_memtable_bytes(m->active) > BACKPRESSURE &&

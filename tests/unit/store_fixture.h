@@ -197,6 +197,7 @@ static inline int fix_check(uint64_t id)
 	return r;
 }
 
+BALE_PRINTF(2, 0)
 static inline void fix_name(char buf[192], const char *fmt, uint64_t number)
 {
 	char name[48];
