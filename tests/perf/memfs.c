@@ -124,21 +124,30 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	fuse_reply_entry(req, &e);
 }
 
+static void reply_attr(fuse_req_t req, fuse_ino_t ino)
+{
+	struct file *f = find_ino(ino);
+	struct stat st;
+
+	if (!f && ino != FUSE_ROOT_ID) { /* unlinked meanwhile */
+		fuse_reply_err(req, ESTALE);
+		return;
+	}
+	fill_attr(f, ino, &st);
+	fuse_reply_attr(req, &st, forever);
+}
+
 static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
-	struct stat st;
-
 	(void)fi;
-	fill_attr(find_ino(ino), ino, &st);
-	fuse_reply_attr(req, &st, forever);
+	reply_attr(req, ino);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr,
 		       int to_set, struct fuse_file_info *fi)
 {
 	struct file *f = find_ino(ino);
-	struct stat st;
 
 	(void)fi;
 	if (f && to_set & FUSE_SET_ATTR_SIZE) {
@@ -151,8 +160,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr,
 		f->size = size;
 		pthread_rwlock_unlock(&f->lock);
 	}
-	fill_attr(f, ino, &st);
-	fuse_reply_attr(req, &st, forever);
+	reply_attr(req, ino);
 }
 
 static struct file *new_file(const char *name, mode_t mode)
@@ -225,6 +233,10 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 	bool ok;
 
 	(void)fi;
+	if (!f) {
+		fuse_reply_err(req, ESTALE);
+		return;
+	}
 	pthread_rwlock_wrlock(&f->lock);
 	ok = end <= (size_t)1 << FILE_CAP_BITS && reserve_data(f);
 	if (ok && end > f->size)
@@ -245,6 +257,10 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off,
 	size_t size;
 
 	(void)fi;
+	if (!f) {
+		fuse_reply_err(req, ESTALE);
+		return;
+	}
 	pthread_rwlock_rdlock(&f->lock);
 	size = f->data ? f->size : 0;
 	pthread_rwlock_unlock(&f->lock);
