@@ -108,6 +108,9 @@ static int write_batch(int fd, struct iovec *iov, int nr, uint64_t *off)
 			continue;
 		if (n < 0)
 			return -errno;
+		/* Never so for a regular file, but it would be for ever. */
+		if (!n && iov->iov_len)
+			return -EIO;
 		*off += (uint64_t)n;
 		while (nr && (size_t)n >= iov->iov_len) {
 			n -= (ssize_t)iov->iov_len;
@@ -149,8 +152,10 @@ static int posix_sync(struct bale_io *io, int fd)
 static int posix_start_writeback(struct bale_io *io, int fd, uint64_t off,
 				 uint64_t len)
 {
-	if (io->read_only)
-		return -EROFS;
+	int r = check_write(io, "io.start_writeback");
+
+	if (r)
+		return r;
 	return sync_file_range(fd, (off_t)off, (off_t)len,
 			       SYNC_FILE_RANGE_WRITE) ?
 		       -errno :
@@ -195,8 +200,11 @@ static int posix_size(struct bale_io *io, int fd, uint64_t *ret_len,
 		      uint64_t *ret_allocated)
 {
 	struct stat st;
+	int r = bale_fault("io.size");
 
 	(void)io;
+	if (r)
+		return r;
 	if (fstat(fd, &st))
 		return -errno;
 	*ret_len = (uint64_t)st.st_size;

@@ -20,77 +20,155 @@
 enum {
 	DEFAULT_EXTENT_BITS = 17,
 	DEFAULT_SEGMENT_BITS = 28,
-	DEFAULT_LOG_BITS = 23
+	DEFAULT_LOG_BITS = 23,
+	SMALL_SEGMENT_BITS = 26,
+	SMALL_LOG_BITS = 21,
 };
+#define SMALL_BACKING ((uint64_t)2 << 30)
 
-static const char *const parts[] = { "log", "seg", "ckpt", "index" };
+/* What a store holds, folder by folder ("" is the top). A name is one of
+ * these, or 16 hexadecimal digits where `numbers`, or one of these + ".tmp". */
+static const struct part {
+	const char *name;
+	const char *files[6];
+	bool numbers;
+} parts[] = {
+	{ "", { "super.0", "super.1", "lock", "reserve" }, false },
+	{ "log", { "spare" }, true },
+	{ "seg", { NULL }, true },
+	{ "ckpt", { "new" }, true },
+	{ "index", { "data.mdb", "lock.mdb" }, false },
+};
+enum { NR_PARTS = sizeof(parts) / sizeof(*parts) };
+
+static bool is_number(const char *name, size_t len)
+{
+	return len == 16 && strspn(name, "0123456789abcdef") == 16;
+}
+
+static bool is_ours(const struct part *p, const char *name)
+{
+	const char *tmp = strrchr(name, '.');
+	size_t len = tmp && !strcmp(tmp, ".tmp") ? (size_t)(tmp - name) :
+						   strlen(name);
+
+	if (p->numbers && is_number(name, len))
+		return true;
+	for (size_t i = 0; i < 6 && p->files[i]; i++)
+		if (strlen(p->files[i]) == len &&
+		    !memcmp(p->files[i], name, len))
+			return true;
+	for (size_t i = 1; p == parts && i < NR_PARTS; i++)
+		if (!strcmp(parts[i].name, name))
+			return true;
+	return false;
+}
+
+struct census {
+	struct bale_io *io;
+	const struct part *part;
+	unsigned int nr, foreign;
+};
 
 static int count_entry(const char *name, void *arg)
 {
-	unsigned int *nr = arg;
+	struct census *c = arg;
 
-	if (strcmp(name, "lost+found"))
-		(*nr)++;
+	if (c->part == parts && !strcmp(name, "lost+found"))
+		return 0;
+	c->nr++;
+	if (!is_ours(c->part, name))
+		c->foreign++;
 	return 0;
 }
 
-static int remove_file(const char *name, void *arg)
+static int count_all(struct bale_io *io, struct census *c)
 {
-	int dir_fd = *(int *)arg;
-
-	return unlinkat(dir_fd, name, 0) && errno != ENOENT ? -errno : 0;
-}
-
-/* Only what a store is known to hold: never somebody's own files. */
-static int wipe(struct bale_io *io)
-{
-	static const char *const files[] = { "super.0",	    "super.1",
-					     "lock",	    "reserve",
-					     "super.0.tmp", "super.1.tmp" };
 	int r = 0;
 
-	for (size_t i = 0; !r && i < sizeof(parts) / sizeof(*parts); i++) {
-		int fd = openat(io->dir_fd, parts[i],
-				O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-
-		if (fd < 0)
-			continue;
-		r = io->ops->list(io, parts[i], remove_file, &fd);
-		close(fd);
-		if (!r && unlinkat(io->dir_fd, parts[i], AT_REMOVEDIR))
-			r = -errno;
+	*c = (struct census){ .io = io };
+	for (size_t i = 0; !r && i < NR_PARTS; i++) {
+		c->part = &parts[i];
+		r = io->ops->list(io, parts[i].name, count_entry, c);
+		if (i && r == -ENOENT)
+			r = 0;
+		if (i && r == -ENOTDIR) {
+			c->foreign++;
+			r = 0;
+		}
 	}
-	for (size_t i = 0; !r && i < sizeof(files) / sizeof(*files); i++)
-		r = remove_file(files[i], &io->dir_fd);
 	return r;
 }
 
-static int prepare_directory(const char *path, bool force, struct bale_io **ret)
+static int remove_entry(const char *name, void *arg)
+{
+	const struct census *c = arg;
+	char path[64];
+
+	if (!is_ours(c->part, name) ||
+	    snprintf(path, sizeof(path), "%s/%s", c->part->name, name) >=
+		    (int)sizeof(path))
+		return 0;
+	return c->io->ops->unlink(c->io, c->part == parts ? name : path);
+}
+
+/* Folders first, and then the superblocks: until then it is a broken store,
+ * which can be made again with force. */
+static int wipe(struct bale_io *io)
+{
+	struct census c = { .io = io };
+	int r = 0;
+
+	for (size_t i = 1; !r && i < NR_PARTS; i++) {
+		c.part = &parts[i];
+		r = io->ops->list(io, parts[i].name, remove_entry, &c);
+		if (!r && unlinkat(io->dir_fd, parts[i].name, AT_REMOVEDIR))
+			r = -errno;
+		if (r == -ENOENT)
+			r = 0;
+	}
+	for (size_t i = 0; !r && i < 6 && parts[0].files[i]; i++) {
+		char tmp[32];
+
+		snprintf(tmp, sizeof(tmp), "%s.tmp", parts[0].files[i]);
+		io->ops->unlink(io, tmp);
+		r = io->ops->unlink(io, parts[0].files[i]);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	return r;
+}
+
+/* Only what a store is known to hold goes, and nothing of it when there is
+ * anything else: never somebody's own files. */
+static int empty_directory(struct bale_io *io, const char *path, bool force)
+{
+	char holder[128];
+	struct census c;
+	int r = count_all(io, &c);
+
+	if (r || !c.nr)
+		return r;
+	if (!force || c.foreign)
+		return -ENOTEMPTY;
+	if (!bale_store_holder(path, holder, sizeof(holder)))
+		return -EBUSY;
+	return wipe(io);
+}
+
+static int prepare_directory(const char *path, bool force, struct bale_io **ret,
+			     bool *ret_made)
 {
 	struct bale_io *io;
-	unsigned int nr = 0;
-	bool made = !mkdir(path, 0700);
 	int r;
 
-	if (!made && errno != EEXIST)
+	*ret_made = !mkdir(path, 0700);
+	if (!*ret_made && errno != EEXIST)
 		return -errno;
 	r = bale_io_open(path, false, &io);
 	if (r)
 		return r;
-	r = io->ops->list(io, "", count_entry, &nr);
-	if (!r && nr && force) {
-		char holder[128];
-
-		r = bale_store_holder(path, holder, sizeof(holder)) ? 0 :
-								      -EBUSY;
-		if (!r)
-			r = wipe(io);
-		nr = 0;
-		if (!r)
-			r = io->ops->list(io, "", count_entry, &nr);
-	}
-	if (!r && nr)
-		r = -ENOTEMPTY;
+	r = empty_directory(io, path, force);
 	if (!r && fchmod(io->dir_fd, 0700))
 		r = -errno;
 	if (r) {
@@ -101,8 +179,45 @@ static int prepare_directory(const char *path, bool force, struct bale_io **ret)
 	return 0;
 }
 
-static int fill_super(struct bale_super *s, const struct bale_mkfs_options *o)
+static int check_options(const struct bale_mkfs_options *o)
 {
+	const struct {
+		uint8_t value, min, max;
+	} bits[] = { { o->extent_bits, 16, 22 },
+		     { o->segment_bits, 20, 31 },
+		     { o->log_bits, 20, 28 } };
+
+	if (o->size != sizeof(*o) ||
+	    (o->label && strlen(o->label) > BALE_LABEL_MAX))
+		return -EINVAL;
+	for (size_t i = 0; i < 3; i++)
+		if (bits[i].value && (bits[i].value < bits[i].min ||
+				      bits[i].value > bits[i].max))
+			return -EINVAL;
+	return 0;
+}
+
+/* Sizes that were left open: smaller on a small backing filesystem, where one
+ * log file or the tail of a segment would be a good part of it. */
+static void default_sizes(struct bale_super *s, uint64_t total)
+{
+	if (!s->extent_bits)
+		s->extent_bits = DEFAULT_EXTENT_BITS;
+	if (!s->log_bits)
+		s->log_bits = total < SMALL_BACKING ? SMALL_LOG_BITS :
+						      DEFAULT_LOG_BITS;
+	if (!s->segment_bits)
+		s->segment_bits = total < SMALL_BACKING ? SMALL_SEGMENT_BITS :
+							  DEFAULT_SEGMENT_BITS;
+}
+
+/* -EINVAL: what the caller chose makes no superblock that could be opened. */
+static int fill_super(struct bale_super *s, const struct bale_mkfs_options *o,
+		      uint64_t total)
+{
+	struct bale_super back;
+	struct bale_disk_super d;
+
 	memset(s, 0, sizeof(*s));
 	if (getrandom(s->uuid, sizeof(s->uuid), 0) != sizeof(s->uuid))
 		return -EIO;
@@ -110,23 +225,16 @@ static int fill_super(struct bale_super *s, const struct bale_mkfs_options *o)
 	s->uuid[8] = (uint8_t)((s->uuid[8] & 0x3f) | 0x80);
 	s->seq = 1;
 	s->created_sec = (uint64_t)bale_wall().tv_sec;
-	s->extent_bits = o->extent_bits ? o->extent_bits : DEFAULT_EXTENT_BITS;
-	s->segment_bits =
-		o->segment_bits ? o->segment_bits : DEFAULT_SEGMENT_BITS;
-	s->log_bits = o->log_bits ? o->log_bits : DEFAULT_LOG_BITS;
+	s->extent_bits = o->extent_bits;
+	s->segment_bits = o->segment_bits;
+	s->log_bits = o->log_bits;
+	default_sizes(s, total);
 	s->codec = o->codec;
 	s->level = o->level;
-	if (o->label) {
-		if (strlen(o->label) > BALE_LABEL_MAX)
-			return -EINVAL;
+	if (o->label)
 		strcpy(s->label, o->label);
-	}
-	if (s->extent_bits < 16 || s->extent_bits > 22 ||
-	    s->segment_bits < 20 || s->segment_bits > 31 ||
-	    s->segment_bits < s->extent_bits + 2 || s->log_bits < 20 ||
-	    s->log_bits > 28)
-		return -EINVAL;
-	return 0;
+	bale_super_encode(s, &d);
+	return bale_super_decode(&d, sizeof(d), &back) ? -EINVAL : 0;
 }
 
 static void fill_root(struct bale_inode_row *root)
@@ -165,8 +273,8 @@ static int make_files(struct bale_store *st)
 	struct bale_io *io = st->io;
 	int r = 0;
 
-	for (size_t i = 0; !r && i < sizeof(parts) / sizeof(*parts); i++)
-		r = io->ops->mkdir(io, parts[i]);
+	for (size_t i = 1; !r && i < NR_PARTS; i++)
+		r = io->ops->mkdir(io, parts[i].name);
 	fill_root(&root);
 	if (!r)
 		r = bale_meta_format(st, &root);
@@ -181,20 +289,29 @@ static int make_files(struct bale_store *st)
 int bale_store_mkfs(const char *path, const struct bale_mkfs_options *o)
 {
 	struct bale_store st = { .lock_fd = -1 };
-	int r;
+	uint64_t total = 0, left;
+	bool made;
+	int r = check_options(o);
 
-	if (o->size != sizeof(*o))
-		return -EINVAL;
-	r = fill_super(&st.super, o);
+	/* Once without the disk, so that nothing is wiped for bad options. */
 	if (!r)
-		r = prepare_directory(path, o->force, &st.io);
+		r = fill_super(&st.super, o, UINT64_MAX);
+	if (!r)
+		r = prepare_directory(path, o->force, &st.io, &made);
 	if (r)
 		return r;
-	r = make_files(&st);
+	st.path = (char *)path;
+	r = st.io->ops->space(st.io, &total, &left);
+	if (!r)
+		r = fill_super(&st.super, o, total);
+	if (!r)
+		r = make_files(&st);
 	if (!r)
 		r = sync_parent(path);
 	if (r) /* nothing half made stays */
 		wipe(st.io);
 	bale_io_close(st.io);
+	if (r && made)
+		rmdir(path);
 	return r;
 }

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,34 +52,44 @@ static int load_super(struct bale_io *io, struct bale_super *ret, int *ret_bad)
 	return 0;
 }
 
-static int open_super(struct bale_store *st, const char *path)
+/* Before anything is locked, made or changed: is this a store, and one that
+ * this build may open? */
+static int check_super(struct bale_store *st, int *ret_bad)
 {
-	struct bale_disk_super d;
 	uint64_t bits;
-	int bad, r = load_super(st->io, &st->super, &bad);
+	int r = load_super(st->io, &st->super, ret_bad);
 
 	if (r == -ENOENT) {
-		bale_err("%s: not a balefs store", path);
+		bale_err("%s: not a balefs store", st->path);
 		return -EINVAL;
 	}
 	if (r) {
-		bale_err("%s: superblock: %s", path,
+		bale_err("%s: superblock: %s", st->path,
 			 r == -EOPNOTSUPP ?
 				 "a version this build does not know" :
+			 r == -EUCLEAN || r == -EBADMSG ?
+				 "both copies are damaged" :
 				 strerror(-r));
 		return r;
 	}
 	r = bale_super_features(&st->super, !st->read_only, &bits);
-	if (r) {
+	if (r)
 		bale_err("%s: needs features %#" PRIx64
 			 " that this build does not know",
-			 path, bits);
+			 st->path, bits);
+	return r;
+}
+
+/* Again under the lock: another process may just have mended it. */
+static int open_super(struct bale_store *st)
+{
+	struct bale_disk_super d;
+	int bad, r = check_super(st, &bad);
+
+	if (r || bad < 0 || st->read_only)
 		return r;
-	}
-	if (bad < 0 || st->read_only)
-		return 0;
 	bale_warn("%s: superblock copy %d was damaged, mended from the other",
-		  path, bad);
+		  st->path, bad);
 	bale_super_encode(&st->super, &d);
 	return bale_io_replace_file(st->io, bad ? "super.1" : "super.0", &d,
 				    sizeof(d));
@@ -88,12 +97,24 @@ static int open_super(struct bale_store *st, const char *path)
 
 /* ---- lock ---- */
 
+/*
+ * A lock of the open file description: it dies with the process, survives the
+ * fork of a daemon, can be asked for without being taken, and works on network
+ * filesystems. Writers hold it alone, readers share it.
+ */
+static int set_lock(int fd, int type)
+{
+	struct flock l = { .l_type = (short)type, .l_whence = SEEK_SET };
+
+	return fcntl(fd, F_OFD_SETLK, &l) ? -errno : 0;
+}
+
 static int read_holder(int fd, char *buf, size_t cap)
 {
 	ssize_t n = pread(fd, buf, cap - 1, 0);
 
-	if (n <= 0)
-		return -ENOENT;
+	if (n <= 0) /* it has just been locked */
+		n = snprintf(buf, cap, "a process that is starting");
 	buf[n] = 0;
 	buf[strcspn(buf, "\n")] = 0;
 	return 0;
@@ -114,40 +135,51 @@ static void write_holder(struct bale_store *st, const char *state)
 
 int bale_store_holder(const char *path, char *buf, size_t cap)
 {
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	bale_autofree char *name = NULL;
 	bale_autoclose int fd = -1;
 
+	if (cap < 2)
+		return -EINVAL;
 	if (asprintf(&name, "%s/lock", path) < 0)
 		return -ENOMEM;
-	fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
+	fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 || fcntl(fd, F_OFD_GETLK, &l))
 		return -errno;
-	if (!flock(fd, LOCK_SH | LOCK_NB))
+	if (l.l_type == F_UNLCK)
 		return -ENOENT;
+	if (l.l_type == F_RDLCK) {
+		snprintf(buf, cap, "a read-only user");
+		return 0;
+	}
 	return read_holder(fd, buf, cap);
+}
+
+static int open_lock(struct bale_store *st)
+{
+	int flags = st->read_only ? O_RDONLY : O_RDWR | O_CREAT;
+
+	st->lock_fd = openat(st->io->dir_fd, "lock",
+			     flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	return st->lock_fd < 0 ? -errno : 0;
 }
 
 /* One writer, or readers. A holder that is closing is waited for. */
 static int take_lock(struct bale_store *st, unsigned int wait_ms)
 {
-	int op = (st->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
 	uint64_t end = bale_now_ns() + (uint64_t)wait_ms * 1000000u;
+	int r = open_lock(st);
 
-	st->lock_fd = openat(st->io->dir_fd, "lock",
-			     (st->read_only ? O_RDONLY : O_RDWR | O_CREAT) |
-				     O_CLOEXEC | O_NOFOLLOW,
-			     0600);
-	/* Never opened for writing: no writer can be there, and none is kept
-	 * out for long (it makes the file). */
-	if (st->lock_fd < 0 && errno == ENOENT && st->read_only)
+	/* A copy of a store, that nobody ever opened for writing. */
+	if (r == -ENOENT && st->read_only)
 		return 0;
-	if (st->lock_fd < 0)
-		return -errno;
-	while (flock(st->lock_fd, op)) {
+	if (r)
+		return r;
+	while ((r = set_lock(st->lock_fd, st->read_only ? F_RDLCK : F_WRLCK))) {
 		struct timespec ts = { 0, WAIT_STEP_NS };
 
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return -errno;
+		if (r != -EAGAIN && r != -EACCES && r != -EINTR)
+			return r;
 		if (bale_now_ns() >= end)
 			return -EBUSY;
 		nanosleep(&ts, NULL);
@@ -180,13 +212,14 @@ static void destroy(struct bale_store *st)
 	free(st);
 }
 
-static int open_parts(struct bale_store *st, const char *path,
-		      const struct bale_store_options *o)
+static int open_parts(struct bale_store *st, const struct bale_store_options *o)
 {
-	int r = take_lock(st, o->wait_ms);
+	int bad, r = check_super(st, &bad);
 
 	if (!r)
-		r = open_super(st, path);
+		r = take_lock(st, o->wait_ms);
+	if (!r)
+		r = open_super(st);
 	if (!r)
 		r = bale_segs_create(st, &st->segs);
 	if (!r)
@@ -203,9 +236,12 @@ static int open_parts(struct bale_store *st, const char *path,
 int bale_store_open(const char *path, const struct bale_store_options *o,
 		    struct bale_store **ret)
 {
-	struct bale_store *st = calloc(1, sizeof(*st));
+	struct bale_store *st;
 	int r;
 
+	if (o->size != sizeof(*o))
+		return -EINVAL;
+	st = calloc(1, sizeof(*st));
 	if (!st)
 		return -ENOMEM;
 	raise_fd_limit();
@@ -219,10 +255,13 @@ int bale_store_open(const char *path, const struct bale_store_options *o,
 		st->io->priv = o->io_priv;
 	}
 	if (!r)
-		r = open_parts(st, path, o);
+		r = open_parts(st, o);
 	if (r) {
 		bale_cleaner_destroy(st->cleaner);
 		bale_meta_close(st->meta);
+		st->meta = NULL;
+		if (st->segs)
+			bale_segs_stop(st);
 		destroy(st);
 		return r;
 	}
