@@ -34,6 +34,8 @@ struct bale_cmd {
 extern const struct bale_cmd bale_cmd_mkfs;
 extern const struct bale_cmd bale_cmd_fsck;
 extern const struct bale_cmd bale_cmd_dump;
+extern const struct bale_cmd bale_cmd_stats;
+extern const struct bale_cmd bale_cmd_recompress;
 extern const struct bale_cmd bale_cmd_mount;
 extern const struct bale_cmd bale_cmd_umount;
 

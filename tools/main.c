@@ -22,7 +22,9 @@ static const struct bale_cmd *const commands[] = {
 	&bale_cmd_mount,
 	&bale_cmd_umount,
 	&bale_cmd_fsck,
+	&bale_cmd_stats,
 	&bale_cmd_dump,
+	&bale_cmd_recompress,
 };
 enum { NR_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -15,9 +15,10 @@
 #include "fs/base/clock.h"
 #include "fs/base/log.h"
 #include "fs/fuse/reply.h"
+#include "fs/inode/fs_stats.h"
 
 /* Of xfs_fs.h; the argument is a uint32_t. */
-#define GOINGDOWN      _IOR('X', 125, uint32_t)
+#define GOINGDOWN _IOR('X', 125, uint32_t)
 enum { GOINGDOWN_SYNC = 0 }; /* others: forget what is not committed */
 
 static const struct {
@@ -46,6 +47,8 @@ struct call {
 		struct bale_ioc_mount mount;
 		struct bale_ioc_file file;
 		struct bale_ioc_recompress recompress;
+		struct bale_ioc_work work;
+		struct bale_ioc_extents extents;
 	} out;
 	size_t out_size; /* of the answer */
 };
@@ -210,11 +213,11 @@ static int do_recompress(struct call *c)
 	if (!S_ISREG(row.mode))
 		return -EINVAL;
 	c->out_size = sizeof(*r);
-	return bale_file_recompress(c->i,
-				    (struct bale_codec_policy){
-					    .codec = r->codec,
+	return bale_file_recompress(
+		c->i,
+		(struct bale_codec_policy){ .codec = r->codec,
 					    .level = r->level },
-				    &r->before, &r->after);
+		&r->before, &r->after);
 }
 
 static int do_clean(struct call *c)
@@ -227,6 +230,91 @@ static int do_clean(struct call *c)
 		return -EPERM;
 	memcpy(&target, c->in, sizeof(target));
 	return bale_cleaner_run(bale_fs_store(c->s->fs), target);
+}
+
+static_assert(BALE_CODEC_NR <= 8, "bale_ioc_codec rows");
+
+static int do_work(struct call *c)
+{
+	struct bale_ioc_work *w = &c->out.work;
+	struct bale_fs_stats s;
+
+	bale_fs_stats(c->s->fs, &s);
+	*w = (struct bale_ioc_work){
+		.cache_bytes = s.cache.bytes,
+		.cache_used = s.cache.used,
+		.cache_entries = s.cache.entries,
+		.cache_hits = s.cache.hits,
+		.cache_misses = s.cache.misses,
+		.cache_evicted = s.cache.evicted,
+		.dirty_bytes = s.dirty_bytes,
+		.flying_bytes = s.flying_bytes,
+		.dirty_limit = s.dirty_limit,
+		.flushes = s.flushes,
+		.fsyncs = s.fsyncs,
+		.patch_fsyncs = s.patch_fsyncs,
+		.throttled = s.throttled,
+		.bales = s.batch.bales,
+		.extents = s.batch.extents,
+		.holes = s.batch.holes,
+		.inlined = s.batch.inlined,
+		.failed = s.engine.failed,
+	};
+	for (int k = 0; k < BALE_CODEC_NR; k++)
+		w->codec[k] = (struct bale_ioc_codec){
+			s.batch.codec[k].extents, s.batch.codec[k].raw_bytes,
+			s.batch.codec[k].stored_bytes
+		};
+	memcpy(w->raw_reason, s.batch.raw_reason, sizeof(w->raw_reason));
+	memcpy(w->jobs, s.engine.jobs, sizeof(w->jobs));
+	memcpy(w->bytes_in, s.engine.bytes_in, sizeof(w->bytes_in));
+	memcpy(w->bytes_out, s.engine.bytes_out, sizeof(w->bytes_out));
+	memcpy(w->busy_ns, s.engine.busy_ns, sizeof(w->busy_ns));
+	snprintf(w->engine, sizeof(w->engine), "%s", s.engine_name);
+	c->out_size = sizeof(*w);
+	return 0;
+}
+
+static int add_extents(const void *key, size_t key_len, const void *val,
+		       size_t val_len, void *arg)
+{
+	struct call *c = arg;
+	struct bale_ioc_extents *x = &c->out.extents;
+
+	(void)key;
+	(void)key_len;
+	for (size_t n = 0; n < val_len / sizeof(le64); n++) {
+		struct bale_extent_row row;
+		le64 id;
+
+		memcpy(&id, (const uint8_t *)val + n * sizeof(id), sizeof(id));
+		if (!le64_get(id))
+			continue;
+		if (bale_meta_extent(bale_fs_meta(c->s->fs), le64_get(id),
+				     &row)) {
+			x->missing++;
+			continue;
+		}
+		x->codec[row.codec & 7].extents++;
+		x->codec[row.codec & 7].raw += row.raw_len;
+		x->codec[row.codec & 7].stored += row.stored_len;
+		x->raw_reason[row.reason & 7] += row.codec == BALE_CODEC_raw;
+		x->shared += row.refs > 1;
+	}
+	return 0;
+}
+
+static int do_extents(struct call *c)
+{
+	be64 key = be64_put(c->i->ino);
+	struct bale_inode_row row;
+
+	c->out_size = sizeof(c->out.extents);
+	bale_inode_attr(c->i, &row);
+	if (row.flags & BALE_INODE_HAS_INLINE)
+		c->out.extents.inline_stored = row.stored;
+	return bale_meta_scan(bale_fs_meta(c->s->fs), BALE_TABLE_map, &key,
+			      sizeof(key), sizeof(key), add_extents, c);
 }
 
 static int do_goingdown(struct call *c)
@@ -260,6 +348,8 @@ static const struct {
 	{ (unsigned int)BALE_IOC_FILE, do_file },
 	{ (unsigned int)BALE_IOC_RECOMPRESS, do_recompress },
 	{ BALE_IOC_CLEAN, do_clean },
+	{ (unsigned int)BALE_IOC_WORK, do_work },
+	{ (unsigned int)BALE_IOC_EXTENTS, do_extents },
 	{ (unsigned int)GOINGDOWN, do_goingdown },
 };
 

@@ -12,8 +12,8 @@
 
 /* The mount as a whole. */
 struct bale_ioc_mount {
-	uint64_t total, free;	 /* bytes of the backing filesystem */
-	uint64_t reserved;	 /* accepted, not yet stored */
+	uint64_t total, free;	       /* bytes of the backing filesystem */
+	uint64_t reserved;	       /* accepted, not yet stored */
 	uint64_t segments, used, live; /* see struct bale_space_info */
 	uint64_t log_bytes, index_bytes, ckpt_bytes;
 	uint64_t inodes, extents; /* rows in the index */
@@ -31,8 +31,8 @@ struct bale_ioc_mount {
 /* One file or directory. */
 struct bale_ioc_file {
 	uint64_t ino, size, stored;
-	uint32_t flags;	   /* BALE_INODE_* */
-	uint8_t codec;	   /* policy in effect: enum bale_codec_id */
+	uint32_t flags; /* BALE_INODE_* */
+	uint8_t codec;	/* policy in effect: enum bale_codec_id */
 	int8_t level;
 	uint8_t pad[2];
 	uint64_t spare[8];
@@ -46,6 +46,37 @@ struct bale_ioc_recompress {
 	uint64_t before, after; /* out: stored bytes */
 };
 
+/* Extents by codec id; `raw` counts decoded bytes. */
+struct bale_ioc_codec {
+	uint64_t extents, raw, stored;
+};
+
+/* How one file is stored now (zeros for what is no file). */
+struct bale_ioc_extents {
+	struct bale_ioc_codec codec[8];
+	uint64_t raw_reason[8]; /* raw extents by enum bale_raw_reason */
+	uint64_t inline_stored; /* bytes in the index instead */
+	uint64_t shared;	/* extents with more than one reference */
+	uint64_t missing;	/* extents that are damaged or gone */
+	uint64_t spare[5];
+};
+
+/* What the daemon has done since it was mounted. */
+struct bale_ioc_work {
+	uint64_t cache_bytes, cache_used, cache_entries;
+	uint64_t cache_hits, cache_misses, cache_evicted;
+	uint64_t dirty_bytes, flying_bytes, dirty_limit;
+	uint64_t flushes, fsyncs, patch_fsyncs, throttled;
+	uint64_t bales, extents, holes, inlined;
+	struct bale_ioc_codec codec[8]; /* written */
+	uint64_t raw_reason[8];
+	/* the engine; [0] encode, [1] decode */
+	uint64_t jobs[2], bytes_in[2], bytes_out[2], busy_ns[2];
+	uint64_t failed;
+	char engine[32];
+	uint64_t spare[16];
+};
+
 /* Everything written so far is durable when this returns (for sync(2) does
  * not reach a FUSE daemon). */
 #define BALE_IOC_SYNC	    _IO('b', 1)
@@ -54,5 +85,8 @@ struct bale_ioc_recompress {
 #define BALE_IOC_RECOMPRESS _IOWR('b', 4, struct bale_ioc_recompress)
 /* Reclaim until this many bytes are free or nothing is worth it; root. */
 #define BALE_IOC_CLEAN _IOW('b', 5, uint64_t)
+
+#define BALE_IOC_WORK	 _IOR('b', 6, struct bale_ioc_work)
+#define BALE_IOC_EXTENTS _IOR('b', 7, struct bale_ioc_extents)
 
 #endif
