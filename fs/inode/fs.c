@@ -84,8 +84,9 @@ static int open_parts(struct bale_fs *fs)
 	if (!r)
 		r = bale_batcher_create(fs->store, fs->engine, &fs->batcher);
 	if (!r)
-		r = bale_cache_create(fs->o.cache_bytes, fs->extent_size,
-				      &fs->cache);
+		/* A sixteenth for the entries themselves, 200 bytes each. */
+		r = bale_cache_create(fs->o.cache_bytes / 16 * 15,
+				      fs->extent_size, &fs->cache);
 	if (!r)
 		r = bale_flush_create(fs);
 	if (!r)

@@ -5,6 +5,7 @@
  *   test_core_torture threads SECONDS   many threads; close, reopen, compare
  *   test_core_torture kill ROUNDS       a child works and is killed; what it
  *                                       had fsynced must be there
+ * A seed may follow. TORTURE_KEEP=1 leaves the store for fsck.
  *
  * Files consist of cells of 512 bytes. A cell that was written tells file,
  * cell and version; the model holds for each cell the version now and the one
@@ -244,7 +245,9 @@ static void do_punch(struct worker *w, unsigned int k)
 	if (first < last)
 		zero_cells(f, first, last);
 	r = bale_file_fallocate(w->inodes[k],
-				FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				(rnd(&w->rng) % 2 ? FALLOC_FL_PUNCH_HOLE :
+						    FALLOC_FL_ZERO_RANGE) |
+					FALLOC_FL_KEEP_SIZE,
 				(uint64_t)first * CELL, (uint64_t)nr * CELL);
 	if (r)
 		die("punch", r, first, nr);
@@ -268,6 +271,50 @@ static void check_exact(struct worker *w, unsigned int k, uint32_t first,
 		if (v != (m->zero_now ? 0 : m->now))
 			die("content differs", file_id(w->nr, k), c, (long)v);
 	}
+}
+
+/* A copy that shares extents holds what the file holds. */
+static void do_copy(struct worker *w, unsigned int k)
+{
+	struct file *f = &model->files[w->nr][k];
+	struct bale_setattr a = { .valid = BALE_SET_SIZE };
+	struct bale_inode *to;
+	char name[32];
+	size_t n = 0;
+	int r;
+
+	if (!f->size)
+		return;
+	snprintf(name, sizeof(name), "copy%u", w->nr);
+	to = get_file(name, true);
+	r = rnd(&w->rng) % 2 ? bale_inode_setattr(to, &a) : 0;
+	if (!r)
+		r = bale_file_copy_range(w->inodes[k], 0, to, 0,
+					 f->size * CELL, &n);
+	if (r || n != f->size * CELL)
+		die("copy", r, (long)n, (long)f->size * CELL);
+	read_cells(to, w->buf, 0, f->size);
+	for (uint32_t c = 0; c < f->size; c++) {
+		struct cell *m = &f->cells[c];
+		uint32_t v = cell_version(w->buf + (size_t)c * CELL,
+					  file_id(w->nr, k), c);
+
+		if (v != (m->zero_now ? 0 : m->now))
+			die("copy differs", file_id(w->nr, k), c, (long)v);
+	}
+	bale_inode_put(to);
+}
+
+static void do_recompress(struct worker *w, unsigned int k)
+{
+	struct bale_codec_policy p = {
+		rnd(&w->rng) % 2 ? BALE_CODEC_lz4 : BALE_CODEC_zstd, 0
+	};
+	uint64_t before, after;
+	int r = bale_file_recompress(w->inodes[k], p, &before, &after);
+
+	if (r)
+		die("recompress", r, 0, 0);
 }
 
 static void do_fsync(struct worker *w, unsigned int k)
@@ -335,6 +382,10 @@ static void *worker_main(void *arg)
 			do_truncate(w, k);
 		else if (op < 60)
 			do_punch(w, k);
+		else if (op < 63)
+			do_copy(w, k);
+		else if (op < 64)
+			do_recompress(w, k);
 		else if (op < 85)
 			check_exact(w, k, at, at + 1 + rnd(&w->rng) % 2000);
 		else if (op < 96)
@@ -575,6 +626,10 @@ int main(int argc, char **argv)
 		run_kill((unsigned int)atoi(argv[2]));
 	else
 		run_threads((unsigned int)atoi(argv[2]));
+	if (getenv("TORTURE_KEEP")) {
+		printf("%s\n", store_dir);
+		return 0;
+	}
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", store_dir);
 	return system(cmd) ? 1 : 0;
 }
