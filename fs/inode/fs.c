@@ -10,21 +10,28 @@
 #include "fs/inode/fs_stats.h"
 
 enum {
-	CACHE_MIN = 64 << 20,
+	CACHE_MIN = 256 << 20,
 	BALE_BYTES = 64 << 20,
 };
 #define CACHE_MAX ((uint64_t)4 << 30)
 #define COMMIT_NS ((uint64_t)5 * 1000 * 1000 * 1000)
 
+/*
+ * Fresh memory costs its zeroing, and what the cache holds the kernel mostly
+ * holds as well: an eighth of the memory spent 28 % of the daemon's time in
+ * clear_page while 500 MB went in. A cache that comes round soon is warm.
+ */
 static uint64_t default_cache(void)
 {
 	uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) *
 		       (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t bytes = ram / 8;
+	uint64_t bytes = ram / 32;
 
 	if (bytes > CACHE_MAX)
 		bytes = CACHE_MAX;
-	return bytes < CACHE_MIN ? CACHE_MIN : bytes;
+	if (bytes < CACHE_MIN)
+		bytes = CACHE_MIN;
+	return bytes > ram / 4 ? ram / 4 : bytes;
 }
 
 static void fill_options(struct bale_fs *fs, const struct bale_fs_options *o)
