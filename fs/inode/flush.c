@@ -261,6 +261,23 @@ static void unqueue_locked(struct bale_flush *fl, struct bale_inode *i)
 		bale_inode_put(i);
 }
 
+void bale_file_drop_dirty(struct bale_inode *i)
+{
+	struct bale_txn t;
+
+	bale_rwlock_wrlock(&i->lock);
+	if (i->data && i->data->nr_dirty) {
+		bale_txn_begin(i->fs->meta, &t);
+		bale_file_discard_range(i, 0, UINT64_MAX, &t);
+		unqueue_locked(i->fs->flush, i);
+		if (t.nr_ops)
+			bale_txn_commit(&t, NULL);
+		else
+			bale_txn_abort(&t);
+	}
+	bale_rwlock_unlock(&i->lock);
+}
+
 static struct bale_inode *oldest_inode(struct bale_flush *fl,
 				       uint64_t max_epoch)
 {

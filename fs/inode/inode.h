@@ -33,7 +33,8 @@ struct bale_inode {
 	struct bale_inode_row row; /* as every reader sees it; row.size is the
 				      size with unwritten data included */
 	bool row_dirty; /* lazily staged times; staged with the next txn */
-	bool deleted;	/* nlink 0: orphan row exists */
+	bool deleted;	/* its last name was taken away */
+	atomic_bool nameless; /* row.nlink is 0; set under lock, read anywhere */
 	struct bale_file_data *data; /* regular files, NULL until first used */
 	/* table.c, all guarded by the table's lock: */
 	struct bale_list hash_link, lru_link;
@@ -79,6 +80,9 @@ int bale_inode_new(struct bale_fs *fs, uint64_t ino,
 		   const struct bale_inode_row *row, struct bale_inode **ret);
 void bale_inode_ref(struct bale_inode *i);
 void bale_inode_put(struct bale_inode *i);
+/* The same where no inode lock is held: dirty data that nobody can reach any
+ * more is thrown away instead of being stored first. */
+void bale_inode_put_unlocked(struct bale_inode *i);
 /* The kernel's lookup count: +1 with a reference; forget n. The last forget
  * (and last close) of an inode without links frees its data and rows. */
 void bale_inode_lookup_ref(struct bale_inode *i);
@@ -194,6 +198,8 @@ void bale_file_flush_hint(struct bale_inode *i);
 /* rename-over/link of an inode with unwritten data: it is written out before
  * the commit that holds the name (promise 2). Lock held. */
 void bale_file_order_before_commit_locked(struct bale_inode *i);
+/* Forget unwritten data of an inode without names. Takes the lock. */
+void bale_file_drop_dirty(struct bale_inode *i);
 /* Free everything of an inode whose last link and reference went. */
 int bale_file_delete(struct bale_inode *i);
 /* Re-code a file's extents with a policy; counts what changed. */

@@ -105,7 +105,7 @@ static int remove_entry(struct bale_inode *dir, const struct bale_name *n,
 	bale_rwlock_wrlock(&dir->lock);
 	r = remove_locked(dir, n, check, &i);
 	bale_rwlock_unlock(&dir->lock);
-	bale_inode_put(i);
+	bale_inode_put_unlocked(i);
 	return r;
 }
 

@@ -70,7 +70,7 @@ static int finish(struct bale_fs *fs, const struct orphan *o)
 		if (!r)
 			r = drop_row(fs, o->ino);
 	}
-	bale_inode_put(i);
+	bale_inode_put_unlocked(i);
 	return r;
 }
 

@@ -498,7 +498,7 @@ int bale_dir_rename(struct bale_inode *from, const char *name,
 	if (r)
 		return r;
 	r = m.same ? rename_same(&m) : rename_cross(&m);
-	bale_inode_put(m.from.inode);
-	bale_inode_put(m.to.inode);
+	bale_inode_put_unlocked(m.from.inode);
+	bale_inode_put_unlocked(m.to.inode);
 	return r;
 }

@@ -54,6 +54,7 @@ void bale_row_assign(struct bale_inode *i, const struct bale_inode_row *row)
 	if (i->row_dirty || !row->nlink)
 		unmark_times(i);
 	i->row = *row;
+	i->nameless = !row->nlink;
 	i->row_dirty = false;
 }
 

@@ -127,6 +127,7 @@ int bale_table_alloc(struct bale_fs *fs, uint64_t ino,
 	if (row) {
 		i->row = *row;
 		i->type = row->mode & S_IFMT;
+		i->nameless = !row->nlink;
 	}
 	bale_rwlock_init(&i->lock);
 	bale_list_init(&i->hash_link);
@@ -179,6 +180,7 @@ static int load(struct bale_shard *s, struct bale_inode *i, struct bale_inode **
 	if (!r) {
 		i->row = row;
 		i->type = row.mode & S_IFMT;
+		i->nameless = !row.nlink;
 		i->state = STATE_LIVE;
 		*ret = i;
 	} else {
@@ -323,6 +325,24 @@ void bale_inode_put(struct bale_inode *i) BALE_NO_TSA
 	put_unlock(s, i);
 }
 
+void bale_inode_put_unlocked(struct bale_inode *i)
+{
+	struct bale_shard *s;
+	bool dirty;
+
+	if (!i)
+		return;
+	if (i->nameless && S_ISREG(i->type) && !bale_names_writable(i->fs)) {
+		s = shard_of(i->fs, i->ino);
+		bale_mutex_lock(&s->lock);
+		dirty = i->refs > 1 && !i->nr_lookup && !i->nr_open;
+		bale_mutex_unlock(&s->lock);
+		if (dirty)
+			bale_file_drop_dirty(i);
+	}
+	bale_inode_put(i);
+}
+
 void bale_inode_lookup_ref(struct bale_inode *i)
 {
 	struct bale_shard *s = shard_of(i->fs, i->ino);
@@ -334,22 +354,20 @@ void bale_inode_lookup_ref(struct bale_inode *i)
 }
 
 void bale_inode_forget(struct bale_fs *fs, uint64_t ino, uint64_t n)
-	BALE_NO_TSA
 {
 	struct bale_shard *s = shard_of(fs, ino);
 	struct bale_inode *i;
+	bool last = false;
 
 	bale_mutex_lock(&s->lock);
 	i = find_locked(s, ino);
-	if (!i || !i->nr_lookup || !n) {
-		bale_mutex_unlock(&s->lock);
-		return;
+	if (i && i->nr_lookup && n) {
+		i->nr_lookup -= n < i->nr_lookup ? n : i->nr_lookup;
+		last = !i->nr_lookup;
 	}
-	i->nr_lookup -= n < i->nr_lookup ? n : i->nr_lookup;
-	if (!i->nr_lookup)
-		put_unlock(s, i);
-	else
-		bale_mutex_unlock(&s->lock);
+	bale_mutex_unlock(&s->lock);
+	if (last) /* the reference that the lookups had */
+		bale_inode_put_unlocked(i);
 }
 
 void bale_inode_open(struct bale_inode *i)
@@ -361,7 +379,7 @@ void bale_inode_open(struct bale_inode *i)
 void bale_inode_release(struct bale_inode *i)
 {
 	atomic_fetch_sub(&i->nr_open, 1);
-	bale_inode_put(i);
+	bale_inode_put_unlocked(i);
 }
 
 int bale_names_writable(struct bale_fs *fs)
@@ -468,7 +486,7 @@ int bale_names_shutdown(struct bale_fs *fs)
 	r = bale_names_stage_times(fs);
 	for (unsigned int k = 0; k < NR_SHARDS; k++) {
 		while ((i = take_forgotten(&fs->names->shards[k])))
-			bale_inode_put(i);
+			bale_inode_put_unlocked(i);
 	}
 	return r;
 }

@@ -137,6 +137,35 @@ static void test_unlink_last(void **state)
 	assert_int_equal(fx_count(f, BALE_TABLE_cookie), 0);
 }
 
+/* Data that was never stored and that nobody can reach is not stored. */
+static void test_unlink_dirty(void **state)
+{
+	struct fixture *f = *state;
+	struct bale_inode *i = fx_mk(f->root, "a", S_IFREG | 0644);
+	struct bale_space_info before, after;
+	char *buf = calloc(1, 600000);
+	struct iovec v = { .iov_base = buf, .iov_len = 600000 };
+	uint64_t ino = i->ino;
+
+	for (int k = 0; k < 600000; k++)
+		buf[k] = (char)(rand() >> 7);
+	bale_space_info(bale_fs_store(f->fs), &before);
+	assert_int_equal(bale_file_write(i, &v, 1, 0, false, false), 0);
+	bale_inode_lookup_ref(i);
+	bale_inode_put(i);
+	assert_int_equal(bale_dir_unlink(f->root, "a"), 0);
+	assert_int_equal(fx_count(f, BALE_TABLE_orphan), 1);
+	bale_inode_forget(f->fs, ino, 1);
+	assert_int_equal(fx_count(f, BALE_TABLE_orphan), 0);
+	assert_int_equal(fx_count(f, BALE_TABLE_inode), 1);
+	bale_space_info(bale_fs_store(f->fs), &after);
+	assert_int_equal(after.reserved, before.reserved);
+	assert_int_equal(bale_fs_sync(f->fs), 0);
+	bale_space_info(bale_fs_store(f->fs), &after);
+	assert_int_equal(after.used, before.used);
+	free(buf);
+}
+
 static void test_lookup_counts(void **state)
 {
 	struct fixture *f = *state;
@@ -490,6 +519,7 @@ int main(void)
 		FX_TEST(test_names_of_any_bytes),
 		FX_TEST(test_kinds),
 		FX_TEST(test_unlink_last),
+		FX_TEST(test_unlink_dirty),
 		FX_TEST(test_lookup_counts),
 		FX_TEST(test_orphans_at_close_and_crash),
 		FX_TEST(test_tmpfile_link),
