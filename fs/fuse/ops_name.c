@@ -12,9 +12,18 @@ void bale_fuse_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!bale_session_inode(req, parent, &dir))
 		return;
-	/* By handle: "." of any inode, a file's too. */
+	/* By handle: "." of any inode, a file's too, but not of one that is only
+	 * there until its last handle is closed. */
 	if (!strcmp(name, ".")) {
-		bale_reply_entry(req, dir);
+		struct bale_inode_row row;
+
+		bale_inode_attr(dir, &row);
+		if (row.nlink) {
+			bale_reply_entry(req, dir);
+		} else {
+			bale_inode_put(dir);
+			bale_reply_err(req, -ESTALE);
+		}
 		return;
 	}
 	err = bale_dir_lookup(dir, name, &i);

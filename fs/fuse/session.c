@@ -254,7 +254,7 @@ static void *sync_thread(void *arg)
 struct signals {
 	struct bale_session *s;
 	pthread_t loop; /* the thread in fuse_session_loop_mt() */
-	bool detached;	/* read after the thread was joined */
+	atomic_bool detached;
 };
 
 static bool is_over(struct bale_session *s, uint64_t wait_ms)
@@ -411,7 +411,8 @@ static int open_fs(struct bale_session *s)
 	if (err == -EBUSY && !bale_store_holder(s->store, holder,
 						sizeof(holder)))
 		bale_err("%s: in use by %s", s->store, holder);
-	else if (err)
+	else if (err && err != -EINVAL && err != -EOPNOTSUPP)
+		/* The others have been told in full by the store. */
 		bale_err("%s: cannot open the store: %s", s->store,
 			 strerror(-err));
 	return err;
@@ -461,7 +462,10 @@ static int serve_with_helpers(struct bale_session *s)
 	bale_mutex_unlock(&s->lock);
 	if (nr == NR)
 		pthread_kill(threads[NR - 1], SIGUSR1);
-	if (!g.detached)
+	/* Cut off on purpose is no error. */
+	if (g.detached)
+		err = 0;
+	else
 		fuse_session_unmount(s->se);
 	/* Closes the kernel's side: a thread that waits for an answer of the
 	 * mount gets an error instead of waiting for ever. */

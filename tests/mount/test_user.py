@@ -26,6 +26,10 @@ def prepare(rig):
         copy = os.path.join(rig.dir, "balefs")
         bale.run("install", "-m", "755", os.path.realpath(bale.BALEFS), copy)
         rig.undo.append(lambda: bale.run("umount", "-l", rig.mnt, ok=None))
+        # As udev makes it, where udev runs.
+        mode = os.stat("/dev/fuse").st_mode & 0o777
+        os.chmod("/dev/fuse", 0o666)
+        rig.undo.append(lambda: os.chmod("/dev/fuse", mode))
         return copy
     return bale.BALEFS
 
