@@ -148,6 +148,16 @@ static int check_mount_point(struct mount_call *c, const char *path)
 	return 0;
 }
 
+/* Neither copy of the superblock; only where we may look. */
+static bool is_no_store(const char *path)
+{
+	bale_autoclose int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return dir >= 0 && faccessat(dir, "super.0", F_OK, 0) &&
+	       errno == ENOENT && faccessat(dir, "super.1", F_OK, 0) &&
+	       errno == ENOENT;
+}
+
 static int check_store(struct mount_call *c, const char *path)
 {
 	struct stat st;
@@ -159,6 +169,10 @@ static int check_store(struct mount_call *c, const char *path)
 	}
 	if (!S_ISDIR(st.st_mode)) {
 		bale_cmd_error("store %s: not a directory", path);
+		return EXIT_MOUNT;
+	}
+	if (is_no_store(c->store)) {
+		bale_cmd_error("%s: not a balefs store", path);
 		return EXIT_MOUNT;
 	}
 	return 0;
