@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "balefs/gpu.h"
 #include "fs/base/log.h"
 #include "fs/codec/codec.h"
 #include "fs/fuse/session.h"
@@ -18,15 +19,28 @@
 #endif
 
 static const struct bale_cmd *const commands[] = {
-	&bale_cmd_mkfs,
-	&bale_cmd_mount,
-	&bale_cmd_umount,
-	&bale_cmd_fsck,
-	&bale_cmd_stats,
-	&bale_cmd_dump,
-	&bale_cmd_recompress,
+	&bale_cmd_mkfs,	 &bale_cmd_mount, &bale_cmd_umount,	&bale_cmd_fsck,
+	&bale_cmd_stats, &bale_cmd_dump,  &bale_cmd_recompress,
 };
 enum { NR_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static void print_gpus(void)
+{
+	struct bale_gpu_info info;
+	uint32_t nr = 0;
+	int r;
+
+	if (!bale_gpu_built()) {
+		printf("gpu: not in this build\n");
+		return;
+	}
+	r = bale_gpu_count(&nr);
+	if (r || !nr)
+		printf("gpu: %s\n", r ? strerror(-r) : "none");
+	for (uint32_t k = 0; k < nr; k++)
+		if (!bale_gpu_info_get(k, &info))
+			printf("gpu: %s, %s\n", info.name, info.pci_id);
+}
 
 static void print_version(void)
 {
@@ -34,15 +48,16 @@ static void print_version(void)
 	for (unsigned int id = 0; id < BALE_CODEC_NR; id++)
 		if (bale_codec_known(id, 0))
 			printf(" %s", bale_codec_name(id));
-	printf("\nlibfuse: %s\ngpu: not in this build\n",
-	       bale_session_libfuse());
+	printf("\nlibfuse: %s\n", bale_session_libfuse());
+	print_gpus();
 }
 
 static void print_help(FILE *f)
 {
-	fprintf(f, "usage: balefs COMMAND [OPTION..] [ARGUMENT..]\n"
-		   "       balefs --version\n\n"
-		   "A compressed filesystem kept in a directory, the store.\n\n");
+	fprintf(f,
+		"usage: balefs COMMAND [OPTION..] [ARGUMENT..]\n"
+		"       balefs --version\n\n"
+		"A compressed filesystem kept in a directory, the store.\n\n");
 	for (int i = 0; i < NR_COMMANDS; i++)
 		fprintf(f, "  %-12s%s\n", commands[i]->name,
 			commands[i]->summary);
@@ -124,12 +139,14 @@ int main(int argc, char **argv)
 	}
 	if (cmd)
 		return finish(run_command(cmd, argc, argv));
-	if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+	if (argc >= 2 &&
+	    (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		print_help(stdout);
 		return finish(BALE_EXIT_OK);
 	}
 	if (argc >= 2) {
-		bale_cmd_error("unknown option %s (see balefs --help)", argv[1]);
+		bale_cmd_error("unknown option %s (see balefs --help)",
+			       argv[1]);
 		return BALE_EXIT_USAGE;
 	}
 	print_help(stderr);
