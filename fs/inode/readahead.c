@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * readahead.c - a window ahead of a sequential reader, loaded by a thread of
+ * readahead.c - a window ahead of a sequential reader, loaded by threads of
  * its own in batches. The window doubles while the stream goes on. Requests of
  * one stream arrive a little out of order, which counts as sequential.
  */
@@ -15,6 +15,7 @@ enum {
 	SLACK = 2 << 20,    /* how far a request may be out of order */
 	BATCH = 32,	    /* extents: early ones are not held up by late ones */
 	QUEUE_MAX = 32,	    /* batches; beyond it the guess is dropped */
+	NR_LOADERS = 2,	    /* one reads while the other decodes */
 };
 
 struct job {
@@ -30,7 +31,8 @@ struct bale_readahead {
 	struct bale_list jobs;
 	unsigned int nr_jobs;
 	bool stop;
-	pthread_t thread;
+	unsigned int nr_threads;
+	pthread_t threads[NR_LOADERS];
 	uint64_t window_max; /* const */
 };
 
@@ -68,7 +70,7 @@ static void *readahead_main(void *arg)
 int bale_readahead_create(struct bale_fs *fs)
 {
 	struct bale_readahead *ra;
-	int r;
+	int r = 0;
 
 	if (fs->o.manual_commit)
 		return 0; /* tests: every load on the calling thread */
@@ -82,13 +84,14 @@ int bale_readahead_create(struct bale_fs *fs)
 	bale_mutex_init(&ra->lock);
 	bale_cond_init(&ra->wake);
 	bale_list_init(&ra->jobs);
-	r = bale_thread_start(&ra->thread, "readahead", readahead_main, ra);
-	if (r) {
-		free(ra);
-		return r;
-	}
 	fs->ra = ra;
-	return 0;
+	for (unsigned int k = 0; k < NR_LOADERS && !r; k++) {
+		r = bale_thread_start(&ra->threads[k], "readahead",
+				      readahead_main, ra);
+		if (!r)
+			ra->nr_threads++;
+	}
+	return r;
 }
 
 void bale_readahead_destroy(struct bale_fs *fs)
@@ -99,9 +102,10 @@ void bale_readahead_destroy(struct bale_fs *fs)
 		return;
 	bale_mutex_lock(&ra->lock);
 	ra->stop = true;
-	bale_cond_signal(&ra->wake);
+	bale_cond_broadcast(&ra->wake);
 	bale_mutex_unlock(&ra->lock);
-	pthread_join(ra->thread, NULL);
+	for (unsigned int k = 0; k < ra->nr_threads; k++)
+		pthread_join(ra->threads[k], NULL);
 	bale_cond_fini(&ra->wake);
 	bale_mutex_fini(&ra->lock);
 	free(ra);
@@ -163,26 +167,50 @@ static void load_ahead(struct bale_inode *i, uint64_t first, uint64_t last)
 		free(j);
 }
 
+/* Read elsewhere without the lock. */
+static void set(uint64_t *to, uint64_t value)
+{
+	__atomic_store_n(to, value, __ATOMIC_RELAXED);
+}
+
 /* The stretch to load now, empty most of the time. With map_lock held. */
 static void advance(struct bale_file_data *d, uint64_t max, uint64_t off,
 		    uint64_t end, uint64_t *ret_from, uint64_t *ret_to)
 {
+	uint64_t next = __atomic_load_n(&d->ra_next, __ATOMIC_RELAXED);
+	uint64_t window = d->ra_window;
+
 	*ret_from = *ret_to = 0;
-	if (off > d->ra_next + SLACK || off + SLACK < d->ra_next) {
-		d->ra_next = end;
-		d->ra_end = d->ra_window = 0;
+	if (off > next + SLACK || off + SLACK < next) {
+		set(&d->ra_next, end);
+		set(&d->ra_window, 0);
+		d->ra_end = 0;
 		return;
 	}
-	if (end > d->ra_next)
-		d->ra_next = end;
-	end = d->ra_next;
-	if (d->ra_end > end + d->ra_window / 2)
+	if (end > next)
+		set(&d->ra_next, end);
+	else
+		end = next;
+	if (d->ra_end > end + window / 2)
 		return;
-	d->ra_window = d->ra_window ? d->ra_window * 2 : WINDOW_MIN;
-	if (d->ra_window > max)
-		d->ra_window = max;
+	window = window ? window * 2 : WINDOW_MIN;
+	window = window < max ? window : max;
+	set(&d->ra_window, window);
 	*ret_from = d->ra_end > end ? d->ra_end : end;
-	*ret_to = d->ra_end = end + d->ra_window;
+	*ret_to = d->ra_end = end + window;
+}
+
+/* A random reader goes on being one: noted without the lock, since many
+ * threads may be reading the file. */
+static bool is_random(struct bale_file_data *d, uint64_t off, uint64_t end)
+{
+	uint64_t next = __atomic_load_n(&d->ra_next, __ATOMIC_RELAXED);
+
+	if (__atomic_load_n(&d->ra_window, __ATOMIC_RELAXED) ||
+	    (off <= next + SLACK && off + SLACK >= next))
+		return false;
+	__atomic_store_n(&d->ra_next, end, __ATOMIC_RELAXED);
+	return true;
 }
 
 void bale_readahead_note(struct bale_inode *i, uint64_t off, size_t len)
@@ -193,6 +221,8 @@ void bale_readahead_note(struct bale_inode *i, uint64_t off, size_t len)
 
 	if (!fs->ra || i->row.size <= fs->extent_size ||
 	    atomic_load(&fs->has_patches) || bale_file_data_get(i, &d))
+		return;
+	if (is_random(d, off, off + len))
 		return;
 	bale_mutex_lock(&d->map_lock);
 	advance(d, fs->ra->window_max, off, off + len, &from, &to);

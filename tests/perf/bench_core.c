@@ -16,7 +16,14 @@
 #include "fs/base/log.h"
 #include "fs/inode/fs_stats.h"
 
-enum { REPEAT = 4, CHUNK = 1 << 20, EXTENT = 128 << 10 };
+enum {
+	REPEAT = 4,
+	CHUNK = 1 << 20,
+	EXTENT = 128 << 10,
+	THREADS = 4,
+	RANDOM = 200000,
+	SMALL = 20000,
+};
 
 struct input {
 	const char *name;
@@ -207,6 +214,80 @@ static void run_fs(void)
 	must(bale_fs_close(fs), "close");
 }
 
+/* Cached 4 KiB reads of one file from many threads; misses decode 128 KiB. */
+static void *random_main(void *arg)
+{
+	struct bale_inode *i = arg;
+	uint64_t x = (uint64_t)(uintptr_t)&x;
+
+	for (int k = 0; k < RANDOM; k++) {
+		struct bale_read r;
+
+		x = x * 6364136223846793005u + 1442695040888963407u;
+		must(bale_file_read(i, (x >> 33) % (in[0].len / 4096) * 4096,
+				    4096, &r),
+		     "random read");
+		bale_file_read_done(&r);
+	}
+	return NULL;
+}
+
+static void run_random(void)
+{
+	struct bale_fs *fs = open_fs();
+	struct bale_inode *root, *i;
+	pthread_t t[THREADS];
+	uint64_t ns;
+
+	must(bale_inode_get(fs, BALE_ROOT_INO, &root), "root");
+	must(bale_dir_lookup(root, "0", &i), "lookup");
+	ns = bale_now_ns();
+	for (int k = 0; k < THREADS; k++)
+		must(-pthread_create(&t[k], NULL, random_main, i), "thread");
+	for (int k = 0; k < THREADS; k++)
+		pthread_join(t[k], NULL);
+	printf("%-28s %8.0f k/s\n", "random 4 KiB reads",
+	       (double)THREADS * RANDOM * 1e6 / (double)(bale_now_ns() - ns));
+	bale_inode_put(i);
+	bale_inode_put(root);
+	must(bale_fs_close(fs), "close");
+}
+
+static void run_small(void)
+{
+	struct bale_cred c = { 0, 0, 022 };
+	struct bale_fs *fs = open_fs();
+	struct bale_inode *root, *d, *i;
+	char name[32];
+	uint64_t ns = bale_now_ns();
+
+	must(bale_inode_get(fs, BALE_ROOT_INO, &root), "root");
+	must(bale_dir_mkdir(root, "d", 0755, &c, &d), "mkdir");
+	for (int k = 0; k < SMALL; k++) {
+		struct iovec v = { in[0].data + k % 1000 * 3000, 3000 };
+
+		snprintf(name, sizeof(name), "%d", k);
+		must(bale_dir_create(d, name, S_IFREG | 0644, 0, &c, &i),
+		     "create");
+		must(bale_file_write(i, &v, 1, 0, false, false), "write");
+		bale_inode_put(i);
+	}
+	must(bale_fs_sync(fs), "sync");
+	printf("%-28s %8.0f k/s\n", "files of 3000 bytes, synced",
+	       (double)SMALL * 1e6 / (double)(bale_now_ns() - ns));
+	ns = bale_now_ns();
+	for (int k = 0; k < SMALL; k++) {
+		snprintf(name, sizeof(name), "%d", k);
+		must(bale_dir_unlink(d, name), "unlink");
+	}
+	must(bale_fs_sync(fs), "sync");
+	printf("%-28s %8.0f k/s\n", "unlinked, synced",
+	       (double)SMALL * 1e6 / (double)(bale_now_ns() - ns));
+	bale_inode_put(d);
+	bale_inode_put(root);
+	must(bale_fs_close(fs), "close");
+}
+
 static void run_fsync(void)
 {
 	struct bale_cred c = { 0, 0, 022 };
@@ -273,6 +354,8 @@ int main(int argc, char **argv)
 	must(bale_store_mkfs(store_dir, &mk), "mkfs");
 	run_codec();
 	run_fs();
+	run_random();
+	run_small();
 	run_fsync();
 	run_disk_fsync();
 	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", store_dir);
