@@ -39,6 +39,12 @@ bool bale_ckpt_due(struct bale_meta *m)
 	return grown > (last > DUE_BYTES ? last : DUE_BYTES);
 }
 
+bool bale_ckpt_cheap(struct bale_meta *m)
+{
+	return bale_wal_end(m->wal).lsn - m->ckpt_at > DUE_BYTES / 8 &&
+	       bale_kv_bytes(m->kv) < DUE_BYTES / 2;
+}
+
 struct writer {
 	struct bale_meta *m;
 	int fd;
@@ -90,11 +96,12 @@ static int add_row(struct writer *w, const struct bale_mem_row *row)
 	return r || w->body.len < CHUNK ? r : write_chunk(w);
 }
 
-static int write_rows(struct writer *w)
+static int write_table(struct writer *w, struct bale_kv_txn *txn,
+		       unsigned int table)
 {
 	struct bale_kv_iter *it;
 	struct bale_mem_row row;
-	int r = bale_kv_iter_open(w->m->kv, 0, "", 0, &it);
+	int r = bale_kv_iter_open(w->m->kv, txn, table, "", 0, &it);
 
 	if (r)
 		return r;
@@ -102,9 +109,18 @@ static int write_rows(struct writer *w)
 		if ((r = add_row(w, &row)))
 			break;
 	bale_kv_iter_close(it);
-	if (r == -ENOENT)
-		r = write_chunk(w);
-	return r;
+	return r == -ENOENT ? 0 : r;
+}
+
+static int write_rows(struct writer *w)
+{
+	struct bale_kv_txn *txn = NULL;
+	int r = bale_kv_txn_renew(w->m->kv, &txn);
+
+	for (unsigned int t = 0; !r && t < BALE_TABLE_NR; t++)
+		r = write_table(w, txn, t);
+	bale_kv_txn_free(txn);
+	return r ? r : write_chunk(w);
 }
 
 static int write_all(struct writer *w, const struct bale_kv_position *p)
@@ -161,6 +177,9 @@ int bale_ckpt_write(struct bale_meta *m)
 	char name[32];
 	int r;
 
+	/* A checkpoint lets go of the log: never on a doubtful index. */
+	if (bale_kv_doubtful(m->kv))
+		return -EUCLEAN;
 	bale_kv_position(m->kv, &p);
 	r = bale_fault("meta.checkpoint");
 	if (!r)
@@ -366,19 +385,37 @@ static int try_load(struct bale_meta *m, uint64_t lsn,
 	return r;
 }
 
+/* A damaged checkpoint serves nobody, and must not count as one of the two. */
+static void discard(struct bale_meta *m, uint64_t lsn, int why)
+{
+	char name[32];
+
+	bale_warn("checkpoint %016" PRIx64 " is not usable: %s", lsn,
+		  strerror(-why));
+	if (m->read_only || (why != -EUCLEAN && why != -EBADMSG))
+		return;
+	ckpt_name(name, lsn);
+	m->st->io->ops->unlink(m->st->io, name);
+}
+
 int bale_ckpt_load(struct bale_meta *m, struct bale_wal_position *ret_from,
 		   uint64_t *ret_end_lsn)
 {
 	struct found f = { 0 };
 	int r = m->st->io->ops->list(m->st->io, "ckpt", note_ckpt, &f);
+	unsigned int i;
 
-	for (unsigned int i = 0; !r && i < f.nr; i++) {
+	for (i = 0; !r && i < f.nr; i++) {
 		int e = try_load(m, f.lsn[i], ret_from, ret_end_lsn);
 
-		if (!e || e == -ENOMEM || e == -ENOSPC)
+		if (e == -ENOMEM || e == -ENOSPC)
 			return e;
-		bale_warn("checkpoint %016" PRIx64 " is not usable: %s",
-			  f.lsn[i], strerror(-e));
+		if (!e)
+			break;
+		discard(m, f.lsn[i], e);
 	}
-	return r ? r : -ENOENT;
+	m->ckpt_lsn[0] = i < f.nr ? f.lsn[i] : UINT64_MAX;
+	m->ckpt_lsn[1] = i + 1 < f.nr ? f.lsn[i + 1] : UINT64_MAX;
+	m->ckpt_at = i < f.nr ? f.lsn[i] : 0;
+	return r || i < f.nr ? r : -ENOENT;
 }

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The index on LMDB, by the rules that measurement taught: default flags, no
- * DUPSORT, no WRITEMAP, one unnamed database whose keys begin with the table
- * number, one cursor per transaction, bounded transactions.
+ * DUPSORT, no WRITEMAP, at most one cursor in a write transaction, bounded
+ * transactions. One named database a table, so that rows with ascending keys
+ * are added at the end of a tree and fill its pages.
  */
 #include "fs/store/kv.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,31 +30,32 @@ static const size_t map_sizes[] = { (size_t)1 << 40, (size_t)1 << 36,
 				    (size_t)1 << 32 };
 
 enum {
-	MAX_READERS = 1024,
 	CRC_LEN = 4,
-	POSITION_TABLE = 0xff, /* sorts behind every table */
+	POSITION_TABLE = BALE_TABLE_NR, /* behind the tables of rows */
+	NR_TABLES,
 	POSITION_VERSION = 1,
-	GROWTH_STEP = 8 << 20,
+	GROWTH_STEP = 16 << 20,
+	GROWTH_LOW = 8 << 20,
 };
 
 struct position_row {
 	le32 version, pad;
+	uint8_t uuid[16];
 	le64 lsn, seq;
 	le64 digest[BALE_TABLE_NR][2];
 	le64 rows[BALE_TABLE_NR];
 };
 
 struct bale_kv {
-	MDB_env *env;
-	MDB_dbi dbi;
+	MDB_env *env;			 /* const after open */
+	MDB_dbi dbi[NR_TABLES];		 /* const after open */
 	MDB_txn *write;			 /* writer only */
 	struct bale_kv_position pending; /* writer only: of the open txn */
-	struct bale_mutex lock;		 /* position, readers */
+	uint64_t allocated; /* writer only: preallocated up to here */
+	bool read_only;	    /* const */
+	atomic_bool doubtful;
+	struct bale_mutex lock; /* position */
 	struct bale_kv_position position;
-	MDB_txn *idle[64]; /* reset read transactions, ready to be renewed */
-	unsigned int nr_idle;
-	int fd; /* of data.mdb, for preallocation; -1 read-only */
-	uint64_t allocated;
 };
 
 static int to_errno(int r)
@@ -65,42 +69,58 @@ static int to_errno(int r)
 		return -ENOSPC;
 	case MDB_READERS_FULL:
 		return -EAGAIN;
+	case MDB_PANIC: /* its own commit record failed half way */
+		return -ENOTRECOVERABLE;
 	default:
 		return r > 0 ? -r : -EUCLEAN;
 	}
 }
 
-static size_t make_key(uint8_t *buf, unsigned int table, const void *key,
-		       size_t key_len)
+static const char *table_name(unsigned int table)
 {
-	buf[0] = (uint8_t)table;
-	if (key_len)
-		memcpy(buf + 1, key, key_len);
-	return key_len + 1;
+	return table == POSITION_TABLE ? "position" : bale_table_name(table);
 }
 
-static uint32_t row_crc(const void *full_key, size_t key_len, const void *val,
-			size_t val_len)
+static uint32_t row_crc(unsigned int table, const void *key, size_t key_len,
+			const void *val, size_t val_len)
 {
-	return bale_crc32c(bale_crc32c(0, full_key, key_len), val, val_len);
+	uint8_t t = (uint8_t)table;
+	uint32_t crc = bale_crc32c(bale_crc32c(0, &t, 1), key, key_len);
+
+	return bale_crc32c(crc, val, val_len);
 }
 
-/* Check and strip the checksum behind a stored value. */
-static int check_value(const MDB_val *key, const MDB_val *data, size_t *ret_len)
+int bale_kv_check_value(unsigned int table, const void *key, size_t key_len,
+			const void *val, size_t val_len, size_t *ret_len)
 {
+	size_t len = val_len - CRC_LEN;
 	le32 crc;
 
-	if (data->mv_size < CRC_LEN)
+	if (val_len < CRC_LEN)
 		return -EUCLEAN;
-	*ret_len = data->mv_size - CRC_LEN;
-	memcpy(&crc, (uint8_t *)data->mv_data + *ret_len, CRC_LEN);
-	if (le32_get(crc) !=
-	    row_crc(key->mv_data, key->mv_size, data->mv_data, *ret_len)) {
-		bale_err("index: damaged row in table %u",
-			 key->mv_size ? *(uint8_t *)key->mv_data : 0);
+	memcpy(&crc, (const uint8_t *)val + len, CRC_LEN);
+	if (le32_get(crc) != row_crc(table, key, key_len, val, len))
 		return -EBADMSG;
-	}
+	*ret_len = len;
 	return 0;
+}
+
+static int check_value(struct bale_kv *kv, unsigned int table,
+		       const MDB_val *key, const MDB_val *data, size_t *ret_len)
+{
+	int r = bale_kv_check_value(table, key->mv_data, key->mv_size,
+				    data->mv_data, data->mv_size, ret_len);
+
+	if (r && !atomic_exchange(&kv->doubtful, true))
+		bale_err("index: damaged row in table %s: a new index will be "
+			 "built at the next mount",
+			 table_name(table));
+	return r;
+}
+
+bool bale_kv_doubtful(struct bale_kv *kv)
+{
+	return atomic_load(&kv->doubtful);
 }
 
 void bale_row_digest(unsigned int table, const void *key, size_t key_len,
@@ -113,93 +133,78 @@ void bale_row_digest(unsigned int table, const void *key, size_t key_len,
 	ret[1] = h.high64 ^ k.high64;
 }
 
-/* ---- read transactions ---- */
+/* ---- reading ---- */
 
-static int begin_read(struct bale_kv *kv, MDB_txn **ret)
+int bale_kv_txn_renew(struct bale_kv *kv, struct bale_kv_txn **txn)
 {
-	MDB_txn *txn = NULL;
+	MDB_txn *t = (MDB_txn *)*txn;
+	int r;
 
-	bale_mutex_lock(&kv->lock);
-	if (kv->nr_idle)
-		txn = kv->idle[--kv->nr_idle];
-	bale_mutex_unlock(&kv->lock);
-	if (txn) {
-		int r = mdb_txn_renew(txn);
-
-		if (!r)
-			*ret = txn;
-		else
-			mdb_txn_abort(txn);
-		return to_errno(r);
-	}
-	return to_errno(mdb_txn_begin(kv->env, NULL, MDB_RDONLY, ret));
+	if (t)
+		return to_errno(mdb_txn_renew(t));
+	r = mdb_txn_begin(kv->env, NULL, MDB_RDONLY, &t);
+	if (!r)
+		*txn = (struct bale_kv_txn *)t;
+	return to_errno(r);
 }
 
-static void end_read(struct bale_kv *kv, MDB_txn *txn)
+void bale_kv_txn_reset(struct bale_kv_txn *txn)
 {
-	mdb_txn_reset(txn);
-	bale_mutex_lock(&kv->lock);
-	if (kv->nr_idle < sizeof(kv->idle) / sizeof(*kv->idle)) {
-		kv->idle[kv->nr_idle++] = txn;
-		txn = NULL;
-	}
-	bale_mutex_unlock(&kv->lock);
+	mdb_txn_reset((MDB_txn *)txn);
+}
+
+void bale_kv_txn_free(struct bale_kv_txn *txn)
+{
 	if (txn)
-		mdb_txn_abort(txn);
+		mdb_txn_abort((MDB_txn *)txn);
 }
 
-int bale_kv_get(struct bale_kv *kv, unsigned int table, const void *key,
-		size_t key_len, void *buf, size_t cap, size_t *ret_len)
+int bale_kv_get(struct bale_kv *kv, struct bale_kv_txn *txn, unsigned int table,
+		const void *key, size_t key_len, void *buf, size_t cap,
+		size_t *ret_len)
 {
-	uint8_t full[1 + BALE_KEY_MAX];
-	MDB_val k = { make_key(full, table, key, key_len), full }, v;
-	MDB_txn *txn;
+	MDB_val k = { key_len, (void *)key }, v;
 	size_t len = 0;
-	int r = begin_read(kv, &txn);
+	int r = to_errno(mdb_get((MDB_txn *)txn, kv->dbi[table], &k, &v));
 
+	if (!r)
+		r = check_value(kv, table, &k, &v, &len);
 	if (r)
 		return r;
-	r = to_errno(mdb_get(txn, kv->dbi, &k, &v));
-	if (!r)
-		r = check_value(&k, &v, &len);
-	if (!r) {
-		*ret_len = len;
-		if (len > cap)
-			r = -ENOSPC;
-		else if (len)
-			memcpy(buf, v.mv_data, len);
-	}
-	end_read(kv, txn);
-	return r;
+	*ret_len = len;
+	if (len > cap)
+		return -ENOSPC;
+	if (len)
+		memcpy(buf, v.mv_data, len);
+	return 0;
 }
 
 struct bale_kv_iter {
 	struct bale_kv *kv;
-	MDB_txn *txn;
 	MDB_cursor *cursor;
-	uint8_t from[1 + BALE_KEY_MAX];
-	size_t from_len;
+	unsigned int table;
 	bool started;
+	size_t from_len;
+	uint8_t from[];
 };
 
-int bale_kv_iter_open(struct bale_kv *kv, unsigned int table, const void *key,
-		      size_t key_len, struct bale_kv_iter **ret)
+int bale_kv_iter_open(struct bale_kv *kv, struct bale_kv_txn *txn,
+		      unsigned int table, const void *key, size_t key_len,
+		      struct bale_kv_iter **ret)
 {
-	struct bale_kv_iter *it = calloc(1, sizeof(*it));
+	struct bale_kv_iter *it = calloc(1, sizeof(*it) + key_len);
 	int r;
 
 	if (!it)
 		return -ENOMEM;
 	it->kv = kv;
-	it->from_len = make_key(it->from, table, key, key_len);
-	r = begin_read(kv, &it->txn);
+	it->table = table;
+	it->from_len = key_len;
+	if (key_len)
+		memcpy(it->from, key, key_len);
+	r = to_errno(
+		mdb_cursor_open((MDB_txn *)txn, kv->dbi[table], &it->cursor));
 	if (r) {
-		free(it);
-		return r;
-	}
-	r = to_errno(mdb_cursor_open(it->txn, kv->dbi, &it->cursor));
-	if (r) {
-		end_read(kv, it->txn);
 		free(it);
 		return r;
 	}
@@ -209,22 +214,21 @@ int bale_kv_iter_open(struct bale_kv *kv, unsigned int table, const void *key,
 
 int bale_kv_iter_next(struct bale_kv_iter *it, struct bale_mem_row *ret)
 {
+	MDB_cursor_op op = it->started	? MDB_NEXT :
+			   it->from_len ? MDB_SET_RANGE :
+					  MDB_FIRST;
 	MDB_val k = { it->from_len, it->from }, v;
 	size_t len;
-	int r = to_errno(mdb_cursor_get(
-		it->cursor, &k, &v, it->started ? MDB_NEXT : MDB_SET_RANGE));
+	int r = to_errno(mdb_cursor_get(it->cursor, &k, &v, op));
 
+	if (!r)
+		r = check_value(it->kv, it->table, &k, &v, &len);
 	if (r)
 		return r;
 	it->started = true;
-	if (k.mv_size < 1 || *(uint8_t *)k.mv_data >= BALE_TABLE_NR)
-		return -ENOENT;
-	r = check_value(&k, &v, &len);
-	if (r)
-		return r;
-	*ret = (struct bale_mem_row){ .table = *(uint8_t *)k.mv_data,
-				      .key = (uint8_t *)k.mv_data + 1,
-				      .key_len = k.mv_size - 1,
+	*ret = (struct bale_mem_row){ .table = it->table,
+				      .key = k.mv_data,
+				      .key_len = k.mv_size,
 				      .val = v.mv_data,
 				      .val_len = len };
 	return 0;
@@ -235,7 +239,6 @@ void bale_kv_iter_close(struct bale_kv_iter *it)
 	if (!it)
 		return;
 	mdb_cursor_close(it->cursor);
-	end_read(it->kv, it->txn);
 	free(it);
 }
 
@@ -246,12 +249,15 @@ void bale_kv_iter_close(struct bale_kv_iter *it)
 static int preallocate(struct bale_kv *kv)
 {
 	struct stat st;
+	int fd, r = to_errno(mdb_env_get_fd(kv->env, &fd));
 
-	if (fstat(kv->fd, &st))
+	if (r)
+		return r;
+	if (fstat(fd, &st))
 		return -errno;
-	if ((uint64_t)st.st_size + GROWTH_STEP / 2 <= kv->allocated)
+	if ((uint64_t)st.st_size + GROWTH_LOW <= kv->allocated)
 		return 0;
-	if (fallocate(kv->fd, FALLOC_FL_KEEP_SIZE, st.st_size, GROWTH_STEP))
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, GROWTH_STEP))
 		return errno == EOPNOTSUPP ? 0 : -errno;
 	kv->allocated = (uint64_t)st.st_size + GROWTH_STEP;
 	return 0;
@@ -278,63 +284,75 @@ static void account(struct bale_kv *kv, const struct bale_mem_row *row,
 	kv->pending.rows[row->table] += sign > 0 ? 1 : UINT64_MAX;
 }
 
-int bale_kv_put(struct bale_kv *kv, const struct bale_mem_row *row)
+/* The transaction with the row in it, or gone. */
+static int fail_write(struct bale_kv *kv, int r)
 {
-	uint8_t full[1 + BALE_KEY_MAX];
-	MDB_val k = { make_key(full, row->table, row->key, row->key_len),
-		      full };
-	MDB_val v;
-	le32 crc;
-	int r = mdb_get(kv->write, kv->dbi, &k, &v);
+	if (r)
+		bale_kv_abort(kv);
+	return r;
+}
 
-	if (r && r != MDB_NOTFOUND)
-		return to_errno(r);
-	if (!r) {
-		size_t len;
+static int put_value(struct bale_kv *kv, const struct bale_mem_row *row,
+		     MDB_val *k)
+{
+	MDB_val v = { row->val_len + CRC_LEN, NULL };
+	le32 crc = le32_put(row_crc(row->table, row->key, row->key_len,
+				    row->val, row->val_len));
+	int r = mdb_put(kv->write, kv->dbi[row->table], k, &v, MDB_RESERVE);
 
-		r = check_value(&k, &v, &len);
-		if (r)
-			return r;
-		account(kv, row, v.mv_data, len, -1);
-		if (row->deleted)
-			return to_errno(mdb_del(kv->write, kv->dbi, &k, NULL));
-	} else if (row->deleted) {
-		return 0;
-	}
-	v = (MDB_val){ row->val_len + CRC_LEN, NULL };
-	r = mdb_put(kv->write, kv->dbi, &k, &v, MDB_RESERVE);
 	if (r)
 		return to_errno(r);
-	memcpy(v.mv_data, row->val, row->val_len);
-	crc = le32_put(row_crc(full, k.mv_size, row->val, row->val_len));
+	if (row->val_len)
+		memcpy(v.mv_data, row->val, row->val_len);
 	memcpy((uint8_t *)v.mv_data + row->val_len, &crc, CRC_LEN);
 	account(kv, row, row->val, row->val_len, 1);
 	return 0;
 }
 
+int bale_kv_put(struct bale_kv *kv, const struct bale_mem_row *row)
+{
+	MDB_val k = { row->key_len, (void *)row->key }, v;
+	int r = mdb_get(kv->write, kv->dbi[row->table], &k, &v);
+	size_t len;
+
+	if (r && r != MDB_NOTFOUND)
+		return fail_write(kv, to_errno(r));
+	if (!r) {
+		/* A damaged old value: the digest is lost, not the new one. */
+		if (!check_value(kv, row->table, &k, &v, &len))
+			account(kv, row, v.mv_data, len, -1);
+		if (row->deleted)
+			return fail_write(
+				kv,
+				to_errno(mdb_del(kv->write, kv->dbi[row->table],
+						 &k, NULL)));
+	} else if (row->deleted) {
+		return 0;
+	}
+	return fail_write(kv, put_value(kv, row, &k));
+}
+
 static int put_position(struct bale_kv *kv, const struct bale_kv_position *p)
 {
-	uint8_t key[1] = { POSITION_TABLE };
-	MDB_val k = { 1, key },
-		v = { sizeof(struct position_row) + CRC_LEN, NULL };
-	struct position_row d = { .version = le32_put(POSITION_VERSION),
-				  .lsn = le64_put(p->lsn),
-				  .seq = le64_put(p->seq) };
-	le32 crc;
-	int r;
+	static const char key[] = "now";
+	struct {
+		struct position_row row;
+		le32 crc;
+	} d = { .row = { .version = le32_put(POSITION_VERSION),
+			 .lsn = le64_put(p->lsn),
+			 .seq = le64_put(bale_kv_doubtful(kv) ? 0 : p->seq) } };
+	MDB_val k = { sizeof(key) - 1, (void *)key }, v = { sizeof(d), &d };
 
+	memcpy(d.row.uuid, p->uuid, sizeof(d.row.uuid));
 	for (int t = 0; t < BALE_TABLE_NR; t++) {
-		d.digest[t][0] = le64_put(p->digest[t][0]);
-		d.digest[t][1] = le64_put(p->digest[t][1]);
-		d.rows[t] = le64_put(p->rows[t]);
+		d.row.digest[t][0] = le64_put(p->digest[t][0]);
+		d.row.digest[t][1] = le64_put(p->digest[t][1]);
+		d.row.rows[t] = le64_put(p->rows[t]);
 	}
-	r = mdb_put(kv->write, kv->dbi, &k, &v, MDB_RESERVE);
-	if (r)
-		return to_errno(r);
-	crc = le32_put(row_crc(key, 1, &d, sizeof(d)));
-	memcpy(v.mv_data, &d, sizeof(d));
-	memcpy((uint8_t *)v.mv_data + sizeof(d), &crc, CRC_LEN);
-	return 0;
+	d.crc = le32_put(row_crc(POSITION_TABLE, k.mv_data, k.mv_size, &d.row,
+				 sizeof(d.row)));
+	static_assert(sizeof(d) == sizeof(d.row) + CRC_LEN, "no padding");
+	return to_errno(mdb_put(kv->write, kv->dbi[POSITION_TABLE], &k, &v, 0));
 }
 
 int bale_kv_commit(struct bale_kv *kv, const uint64_t *lsn, const uint64_t *seq)
@@ -345,11 +363,9 @@ int bale_kv_commit(struct bale_kv *kv, const uint64_t *lsn, const uint64_t *seq)
 		kv->pending.lsn = *lsn;
 		kv->pending.seq = *seq;
 	}
-	r = put_position(kv, &kv->pending);
-	if (r) {
-		bale_kv_abort(kv);
+	r = fail_write(kv, put_position(kv, &kv->pending));
+	if (r)
 		return r;
-	}
 	r = to_errno(mdb_txn_commit(kv->write));
 	kv->write = NULL;
 	if (r)
@@ -369,37 +385,41 @@ void bale_kv_abort(struct bale_kv *kv)
 
 /* ---- open, close ---- */
 
-static int load_position(struct bale_kv *kv)
+int bale_kv_position_decode(const void *key, size_t key_len, const void *val,
+			    size_t val_len, struct bale_kv_position *ret)
 {
-	uint8_t key[1] = { POSITION_TABLE };
-	MDB_val k = { 1, key }, v;
-	struct position_row d = { 0 };
-	MDB_txn *txn;
+	const struct position_row *d = val;
 	size_t len;
-	int r = begin_read(kv, &txn);
+	int r = bale_kv_check_value(POSITION_TABLE, key, key_len, val, val_len,
+				    &len);
 
 	if (r)
 		return r;
-	r = to_errno(mdb_get(txn, kv->dbi, &k, &v));
-	if (!r)
-		r = check_value(&k, &v, &len);
-	if (!r && len != sizeof(d))
-		r = -EUCLEAN;
-	if (!r)
-		memcpy(&d, v.mv_data, sizeof(d));
-	end_read(kv, txn);
-	if (r)
-		return r;
-	if (le32_get(d.version) != POSITION_VERSION)
+	if (len != sizeof(*d) || le32_get(d->version) != POSITION_VERSION)
 		return -EUCLEAN;
-	kv->position.lsn = le64_get(d.lsn);
-	kv->position.seq = le64_get(d.seq);
+	memcpy(ret->uuid, d->uuid, sizeof(ret->uuid));
+	ret->lsn = le64_get(d->lsn);
+	ret->seq = le64_get(d->seq);
 	for (int t = 0; t < BALE_TABLE_NR; t++) {
-		kv->position.digest[t][0] = le64_get(d.digest[t][0]);
-		kv->position.digest[t][1] = le64_get(d.digest[t][1]);
-		kv->position.rows[t] = le64_get(d.rows[t]);
+		ret->digest[t][0] = le64_get(d->digest[t][0]);
+		ret->digest[t][1] = le64_get(d->digest[t][1]);
+		ret->rows[t] = le64_get(d->rows[t]);
 	}
 	return 0;
+}
+
+static int load_position(struct bale_kv *kv, MDB_txn *txn,
+			 const uint8_t uuid[16])
+{
+	MDB_val k = { 3, (void *)"now" }, v;
+	int r = to_errno(mdb_get(txn, kv->dbi[POSITION_TABLE], &k, &v));
+
+	if (!r)
+		r = bale_kv_position_decode(k.mv_data, k.mv_size, v.mv_data,
+					    v.mv_size, &kv->position);
+	if (!r && memcmp(kv->position.uuid, uuid, sizeof(kv->position.uuid)))
+		r = -EUCLEAN;
+	return r;
 }
 
 static void on_assert(MDB_env *env, const char *msg)
@@ -410,10 +430,10 @@ static void on_assert(MDB_env *env, const char *msg)
 		 msg);
 }
 
-static int open_env(struct bale_kv *kv, const char *path, bool read_only)
+static int open_env(struct bale_kv *kv, const char *path)
 {
 	unsigned int flags =
-		MDB_NOTLS | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
+		MDB_NOTLS | (kv->read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
 	int r = MDB_INVALID;
 
 	for (size_t i = 0; i < sizeof(map_sizes) / sizeof(*map_sizes); i++) {
@@ -421,7 +441,8 @@ static int open_env(struct bale_kv *kv, const char *path, bool read_only)
 		if (r)
 			return to_errno(r);
 		mdb_env_set_mapsize(kv->env, map_sizes[i]);
-		mdb_env_set_maxreaders(kv->env, MAX_READERS);
+		mdb_env_set_maxreaders(kv->env, BALE_KV_MAX_READERS + 8);
+		mdb_env_set_maxdbs(kv->env, NR_TABLES);
 		mdb_env_set_assert(kv->env, on_assert);
 		r = mdb_env_open(kv->env, path, flags, 0600);
 		if (!r)
@@ -434,48 +455,48 @@ static int open_env(struct bale_kv *kv, const char *path, bool read_only)
 	return to_errno(r);
 }
 
-static int open_dbi(struct bale_kv *kv, bool read_only)
+static int open_tables(struct bale_kv *kv, bool create, const uint8_t uuid[16])
 {
 	MDB_txn *txn;
-	int r = mdb_txn_begin(kv->env, NULL, read_only ? MDB_RDONLY : 0, &txn);
+	int r = to_errno(mdb_txn_begin(kv->env, NULL,
+				       kv->read_only ? MDB_RDONLY : 0, &txn));
 
 	if (r)
-		return to_errno(r);
-	r = mdb_dbi_open(txn, NULL, 0, &kv->dbi);
+		return r;
+	for (unsigned int t = 0; !r && t < NR_TABLES; t++)
+		r = to_errno(mdb_dbi_open(txn, table_name(t),
+					  create ? MDB_CREATE : 0,
+					  &kv->dbi[t]));
+	if (!r && create)
+		memcpy(kv->position.uuid, uuid, sizeof(kv->position.uuid));
+	else if (!r)
+		r = load_position(kv, txn, uuid);
 	if (r) {
 		mdb_txn_abort(txn);
-		return to_errno(r);
+		return r == -ENOENT ? -EUCLEAN : r;
 	}
 	return to_errno(mdb_txn_commit(txn));
 }
 
-int bale_kv_open(const char *path, bool read_only, bool create,
+int bale_kv_open(const char *path, unsigned int flags, const uint8_t uuid[16],
 		 struct bale_kv **ret)
 {
-	struct bale_kv *kv;
 	bale_autofree char *file = NULL;
+	struct bale_kv *kv;
 	int r;
 
 	if (asprintf(&file, "%s/data.mdb", path) < 0)
 		return -ENOMEM;
-	if (!create && access(file, F_OK))
+	if (!(flags & BALE_KV_CREATE) && access(file, F_OK))
 		return -ENOENT;
 	kv = calloc(1, sizeof(*kv));
 	if (!kv)
 		return -ENOMEM;
 	bale_mutex_init(&kv->lock);
-	kv->fd = -1;
-	r = open_env(kv, path, read_only);
-	if (!r && !read_only) {
-		kv->fd = open(file, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-		r = kv->fd < 0 ? -errno : 0;
-	}
+	kv->read_only = flags & BALE_KV_READ_ONLY;
+	r = open_env(kv, path);
 	if (!r)
-		r = open_dbi(kv, read_only);
-	if (!r)
-		r = load_position(kv);
-	if (r == -ENOENT)
-		r = create ? 0 : -EUCLEAN;
+		r = open_tables(kv, flags & BALE_KV_CREATE, uuid);
 	if (r) {
 		bale_kv_close(kv);
 		return r;
@@ -484,24 +505,25 @@ int bale_kv_open(const char *path, bool read_only, bool create,
 	return 0;
 }
 
-/* kv->fd is closed after the environment: closing any descriptor of the file
- * drops LMDB's locks in this process, and by then there are none. */
-void bale_kv_close(struct bale_kv *kv)
+/* Growth that was preallocated and not used goes back. */
+static void trim(struct bale_kv *kv)
 {
 	struct stat st;
+	int fd;
 
+	if (kv->allocated && !mdb_env_get_fd(kv->env, &fd) && !fstat(fd, &st) &&
+	    ftruncate(fd, st.st_size))
+		bale_debug("index: %s", strerror(errno));
+}
+
+void bale_kv_close(struct bale_kv *kv)
+{
 	if (!kv)
 		return;
 	bale_kv_abort(kv);
-	for (unsigned int i = 0; i < kv->nr_idle; i++)
-		mdb_txn_abort(kv->idle[i]);
-	if (kv->env)
+	if (kv->env) {
+		trim(kv);
 		mdb_env_close(kv->env);
-	if (kv->fd >= 0) {
-		/* Growth that was preallocated and not used goes back. */
-		if (!fstat(kv->fd, &st) && ftruncate(kv->fd, st.st_size))
-			bale_debug("index: %s", strerror(errno));
-		close(kv->fd);
 	}
 	bale_mutex_fini(&kv->lock);
 	free(kv);

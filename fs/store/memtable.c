@@ -6,35 +6,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_HEIGHT = 16, CHUNK = 256 << 10, LARGE = 32 << 10 };
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
-struct mem_value {
-	uint32_t len;
-	bool deleted;
-	uint8_t data[];
+#include "balefs/format.h"
+
+enum {
+	MAX_HEIGHT = 12, /* a quarter of the nodes go one level up: 4^12 */
+	CHUNK = 256 << 10,
+	LARGE = 32 << 10,
+	HASH_BITS = 16,
 };
 
-struct bale_mem_node {
-	struct mem_value *_Atomic value;
-	uint16_t key_len; /* with the table byte in front */
-	uint16_t height;
-	const uint8_t *key;
-	struct bale_mem_node *_Atomic next[];
-};
+typedef struct bale_mem_node *_Atomic link;
 
 struct chunk {
 	struct chunk *next;
 	uint8_t data[];
 };
 
+/* A table's list, and where the writer last was in it: keys mostly ascend. */
+struct list {
+	link head[MAX_HEIGHT];
+	struct bale_mem_node *last[MAX_HEIGHT]; /* writer only; NULL: head */
+};
+
 struct bale_memtable {
-	atomic_uint refs;
 	atomic_size_t bytes;
 	struct chunk *chunks; /* writer only */
 	uint8_t *free;	      /* writer only: room in the newest chunk */
-	size_t free_len;
-	uint64_t random;	    /* writer only */
-	struct bale_mem_node *head; /* MAX_HEIGHT next pointers, no key */
+	size_t free_len;      /* writer only */
+	uint64_t random;      /* writer only */
+	struct list lists[BALE_TABLE_NR];
+	link hash[1 << HASH_BITS];
 };
 
 static void *arena_alloc(struct bale_memtable *mt, size_t len)
@@ -64,49 +68,20 @@ static void *arena_alloc(struct bale_memtable *mt, size_t len)
 	return p;
 }
 
-static struct bale_mem_node *alloc_node(struct bale_memtable *mt,
-					unsigned int height, size_t key_len)
-{
-	size_t links = height * sizeof(struct bale_mem_node *);
-	struct bale_mem_node *n = arena_alloc(mt, sizeof(*n) + links + key_len);
-
-	if (!n)
-		return NULL;
-	memset(n, 0, sizeof(*n) + links);
-	n->height = (uint16_t)height;
-	n->key_len = (uint16_t)key_len;
-	n->key = (uint8_t *)n + sizeof(*n) + links;
-	return n;
-}
-
 int bale_memtable_create(struct bale_memtable **ret)
 {
 	struct bale_memtable *mt = calloc(1, sizeof(*mt));
 
 	if (!mt)
 		return -ENOMEM;
-	atomic_init(&mt->refs, 1);
 	mt->random = 0x9e3779b97f4a7c15u;
-	mt->head = alloc_node(mt, MAX_HEIGHT, 0);
-	if (!mt->head) {
-		free(mt);
-		return -ENOMEM;
-	}
 	*ret = mt;
 	return 0;
 }
 
-struct bale_memtable *bale_memtable_ref(struct bale_memtable *mt)
+void bale_memtable_destroy(struct bale_memtable *mt)
 {
-	atomic_fetch_add(&mt->refs, 1);
-	return mt;
-}
-
-void bale_memtable_unref(struct bale_memtable *mt)
-{
-	if (!mt || atomic_fetch_sub(&mt->refs, 1) != 1)
-		return;
-	while (mt->chunks) {
+	while (mt && mt->chunks) {
 		struct chunk *next = mt->chunks->next;
 
 		free(mt->chunks);
@@ -114,6 +89,14 @@ void bale_memtable_unref(struct bale_memtable *mt)
 	}
 	free(mt);
 }
+
+size_t bale_memtable_bytes(const struct bale_memtable *mt)
+{
+	return atomic_load_explicit(&((struct bale_memtable *)mt)->bytes,
+				    memory_order_relaxed);
+}
+
+/* ---- keys ---- */
 
 int bale_key_compare(const void *a, size_t a_len, const void *b, size_t b_len)
 {
@@ -125,33 +108,106 @@ int bale_key_compare(const void *a, size_t a_len, const void *b, size_t b_len)
 	return a_len == b_len ? 0 : a_len < b_len ? -1 : 1;
 }
 
-/* Compare a node's key with (table, key). */
-static int compare_node(const struct bale_mem_node *n, unsigned int table,
-			const void *key, size_t key_len)
+struct probe {
+	uint64_t head;
+	const uint8_t *key;
+	size_t len;
+};
+
+/* Big-endian and padded with zeros: orders as the bytes do. */
+static struct probe make_probe(const void *key, size_t len)
 {
-	if (n->key[0] != table)
-		return n->key[0] < table ? -1 : 1;
-	return bale_key_compare(n->key + 1, n->key_len - 1u, key, key_len);
+	struct probe p = { 0, key, len };
+	be64 head = { { 0 } };
+
+	if (len)
+		memcpy(&head, key, len < sizeof(head) ? len : sizeof(head));
+	p.head = be64_get(head);
+	return p;
 }
 
-/* The first node >= (table, key); prev[] (may be NULL): the last one below it
- * on every level. */
-static struct bale_mem_node *find(struct bale_memtable *mt, unsigned int table,
-				  const void *key, size_t key_len,
-				  struct bale_mem_node **prev)
+static int compare(const struct bale_mem_node *n, const struct probe *p)
 {
-	struct bale_mem_node *at = mt->head, *next = NULL;
+	if (n->head != p->head)
+		return n->head < p->head ? -1 : 1;
+	return bale_key_compare(bale_mem_key(n), n->key_len, p->key, p->len);
+}
 
-	for (int level = MAX_HEIGHT - 1; level >= 0; level--) {
-		while ((next = atomic_load_explicit(&at->next[level],
+/* ---- searching ---- */
+
+static link *links(struct list *l, struct bale_mem_node *n)
+{
+	return n ? n->next : l->head;
+}
+
+/*
+ * The first node >= p; prev[]: the last one below it on every level, starting
+ * from what prev[] holds on the levels above `level`.
+ */
+static struct bale_mem_node *descend(struct list *l, const struct probe *p,
+				     int level, struct bale_mem_node *at,
+				     struct bale_mem_node **prev)
+{
+	struct bale_mem_node *next = NULL;
+
+	for (; level >= 0; level--) {
+		while ((next = atomic_load_explicit(&links(l, at)[level],
 						    memory_order_acquire)) &&
-		       compare_node(next, table, key, key_len) < 0)
+		       compare(next, p) < 0)
 			at = next;
 		if (prev)
 			prev[level] = at;
 	}
 	return next;
 }
+
+/* From the writer's last place: the lowest level on which the key lies right
+ * behind it is where the search begins. */
+static struct bale_mem_node *find_near(struct list *l, const struct probe *p)
+{
+	for (int level = 0; level < MAX_HEIGHT; level++) {
+		struct bale_mem_node *at = l->last[level], *next;
+
+		if (at && compare(at, p) >= 0)
+			continue;
+		next = atomic_load_explicit(&links(l, at)[level],
+					    memory_order_relaxed);
+		if (!next || compare(next, p) >= 0)
+			return descend(l, p, level, at, l->last);
+	}
+	return descend(l, p, MAX_HEIGHT - 1, NULL, l->last);
+}
+
+static link *bucket(struct bale_memtable *mt, unsigned int table,
+		    const void *key, size_t key_len)
+{
+	uint64_t h = XXH3_64bits_withSeed(key, key_len, table);
+
+	return &mt->hash[h >> (64 - HASH_BITS)];
+}
+
+static struct bale_mem_node *find_in(struct bale_mem_node *n,
+				     unsigned int table, const void *key,
+				     size_t key_len)
+{
+	for (; n; n = n->hash_next)
+		if (n->table == table && n->key_len == key_len &&
+		    (!key_len || !memcmp(bale_mem_key(n), key, key_len)))
+			return n;
+	return NULL;
+}
+
+struct bale_mem_node *bale_memtable_find(struct bale_memtable *mt,
+					 unsigned int table, const void *key,
+					 size_t key_len)
+{
+	link *b = bucket(mt, table, key, key_len);
+
+	return find_in(atomic_load_explicit(b, memory_order_acquire), table,
+		       key, key_len);
+}
+
+/* ---- writer ---- */
 
 static unsigned int draw_height(struct bale_memtable *mt)
 {
@@ -165,82 +221,135 @@ static unsigned int draw_height(struct bale_memtable *mt)
 	return h;
 }
 
+static struct bale_mem_node *
+make_node(struct bale_memtable *mt, unsigned int table, const struct probe *p)
+{
+	unsigned int height = draw_height(mt);
+	size_t len = sizeof(struct bale_mem_node) + height * sizeof(link);
+	struct bale_mem_node *n = arena_alloc(mt, len + p->len);
+
+	if (!n)
+		return NULL;
+	memset(n, 0, len);
+	n->table = (uint8_t)table;
+	n->height = (uint8_t)height;
+	n->key_len = (uint16_t)p->len;
+	n->head = p->head;
+	if (p->len)
+		memcpy((uint8_t *)&n->next[height], p->key, p->len);
+	return n;
+}
+
+int bale_memtable_node(struct bale_memtable *mt, unsigned int table,
+		       const void *key, size_t key_len,
+		       struct bale_mem_node **ret)
+{
+	link *b = bucket(mt, table, key, key_len);
+	struct bale_mem_node *first =
+		atomic_load_explicit(b, memory_order_relaxed);
+	struct bale_mem_node *n = find_in(first, table, key, key_len);
+	struct list *l = &mt->lists[table];
+	struct probe p;
+
+	if (n) {
+		*ret = n;
+		return 0;
+	}
+	p = make_probe(key, key_len);
+	n = make_node(mt, table, &p);
+	if (!n)
+		return -ENOMEM;
+	find_near(l, &p);
+	for (unsigned int i = 0; i < n->height; i++) {
+		link *at = &links(l, l->last[i])[i];
+
+		atomic_store_explicit(
+			&n->next[i],
+			atomic_load_explicit(at, memory_order_relaxed),
+			memory_order_relaxed);
+		atomic_store_explicit(at, n, memory_order_release);
+		l->last[i] = n;
+	}
+	n->hash_next = first;
+	atomic_store_explicit(b, n, memory_order_release);
+	*ret = n;
+	return 0;
+}
+
+struct bale_mem_value *bale_memtable_value(struct bale_memtable *mt,
+					   const void *val, size_t val_len)
+{
+	struct bale_mem_value *v;
+
+	if (!val)
+		val_len = 0;
+	v = arena_alloc(mt, sizeof(*v) + val_len);
+	if (!v)
+		return NULL;
+	v->deleted = !val;
+	v->len = (uint32_t)val_len;
+	if (val_len)
+		memcpy(v->data, val, val_len);
+	return v;
+}
+
+void bale_mem_publish(struct bale_mem_node *n, struct bale_mem_value *v)
+{
+	atomic_store_explicit(&n->value, v, memory_order_release);
+}
+
 int bale_memtable_put(struct bale_memtable *mt, unsigned int table,
 		      const void *key, size_t key_len, const void *val,
 		      size_t val_len)
 {
-	struct bale_mem_node *prev[MAX_HEIGHT], *n;
-	struct mem_value *v = arena_alloc(mt, sizeof(*v) + (val ? val_len : 0));
+	struct bale_mem_node *n;
+	struct bale_mem_value *v = bale_memtable_value(mt, val, val_len);
+	int r = v ? bale_memtable_node(mt, table, key, key_len, &n) : -ENOMEM;
 
-	if (!v)
-		return -ENOMEM;
-	v->deleted = !val;
-	v->len = val ? (uint32_t)val_len : 0;
-	if (v->len)
-		memcpy(v->data, val, val_len);
-	n = find(mt, table, key, key_len, prev);
-	if (n && !compare_node(n, table, key, key_len)) {
-		atomic_store_explicit(&n->value, v, memory_order_release);
-		return 0;
-	}
-	n = alloc_node(mt, draw_height(mt), key_len + 1);
-	if (!n)
-		return -ENOMEM;
-	((uint8_t *)n->key)[0] = (uint8_t)table;
-	memcpy((uint8_t *)n->key + 1, key, key_len);
-	atomic_store_explicit(&n->value, v, memory_order_relaxed);
-	for (unsigned int i = 0; i < n->height; i++) {
-		atomic_store_explicit(
-			&n->next[i],
-			atomic_load_explicit(&prev[i]->next[i],
-					     memory_order_relaxed),
-			memory_order_relaxed);
-		atomic_store_explicit(&prev[i]->next[i], n,
-				      memory_order_release);
-	}
-	return 0;
+	if (!r)
+		bale_mem_publish(n, v);
+	return r;
 }
 
-void bale_mem_row(const struct bale_mem_node *n, struct bale_mem_row *ret)
+/* ---- readers ---- */
+
+bool bale_mem_row(const struct bale_mem_node *n, struct bale_mem_row *ret)
 {
-	const struct mem_value *v = atomic_load_explicit(
+	const struct bale_mem_value *v = atomic_load_explicit(
 		&((struct bale_mem_node *)n)->value, memory_order_acquire);
 
-	*ret = (struct bale_mem_row){ .table = n->key[0],
-				      .key = n->key + 1,
-				      .key_len = n->key_len - 1u,
+	if (!v)
+		return false;
+	*ret = (struct bale_mem_row){ .table = n->table,
+				      .key = bale_mem_key(n),
+				      .key_len = n->key_len,
 				      .deleted = v->deleted,
 				      .val = v->data,
 				      .val_len = v->len };
+	return true;
 }
 
 bool bale_memtable_get(struct bale_memtable *mt, unsigned int table,
 		       const void *key, size_t key_len,
 		       struct bale_mem_row *ret)
 {
-	const struct bale_mem_node *n = find(mt, table, key, key_len, NULL);
+	const struct bale_mem_node *n =
+		bale_memtable_find(mt, table, key, key_len);
 
-	if (!n || compare_node(n, table, key, key_len))
-		return false;
-	bale_mem_row(n, ret);
-	return true;
+	return n && bale_mem_row(n, ret);
 }
 
 const struct bale_mem_node *bale_memtable_seek(struct bale_memtable *mt,
 					       unsigned int table,
 					       const void *key, size_t key_len)
 {
-	return find(mt, table, key, key_len, NULL);
+	struct probe p = make_probe(key, key_len);
+
+	return descend(&mt->lists[table], &p, MAX_HEIGHT - 1, NULL, NULL);
 }
 
 const struct bale_mem_node *bale_mem_next(const struct bale_mem_node *n)
 {
 	return atomic_load_explicit(&((struct bale_mem_node *)n)->next[0],
 				    memory_order_acquire);
-}
-
-size_t bale_memtable_bytes(const struct bale_memtable *mt)
-{
-	return atomic_load_explicit(&((struct bale_memtable *)mt)->bytes,
-				    memory_order_relaxed);
 }

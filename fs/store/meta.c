@@ -8,27 +8,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/base/clock.h"
 #include "fs/base/fault.h"
 #include "fs/base/log.h"
 
 #define DEFAULT_COMMIT_NS ((uint64_t)5 * 1000000000u)
+#define PAUSE_NS	  ((uint64_t)100000000u)
 
 enum { INO_STEP = 1 << 16, EXTENT_STEP = 1 << 20 };
 
-/* ---- views ---- */
+/* ---- reading ---- */
 
-void bale_view_get(struct bale_meta *m, struct bale_view *v)
+static int copy_row(const struct bale_mem_row *row, void *buf, size_t cap,
+		    size_t *ret_len)
 {
-	bale_mutex_lock(&m->view_lock);
-	v->active = bale_memtable_ref(m->active);
-	v->frozen = m->frozen ? bale_memtable_ref(m->frozen) : NULL;
-	bale_mutex_unlock(&m->view_lock);
-}
-
-void bale_view_put(struct bale_view *v)
-{
-	bale_memtable_unref(v->active);
-	bale_memtable_unref(v->frozen);
+	if (row->deleted)
+		return -ENOENT;
+	*ret_len = row->val_len;
+	if (row->val_len > cap)
+		return -ENOSPC;
+	if (row->val_len)
+		memcpy(buf, row->val, row->val_len);
+	return 0;
 }
 
 int bale_meta_get(struct bale_meta *m, enum bale_table table, const void *key,
@@ -36,28 +37,23 @@ int bale_meta_get(struct bale_meta *m, enum bale_table table, const void *key,
 {
 	struct bale_mem_row row;
 	struct bale_view v;
-	int r = 0;
+	int r;
 
-	if (key_len > BALE_KEY_MAX)
+	if (!key_len || key_len > BALE_KEY_MAX)
 		return -ENOENT;
 	bale_view_get(m, &v);
 	if (bale_memtable_get(v.active, table, key, key_len, &row) ||
 	    (v.frozen &&
 	     bale_memtable_get(v.frozen, table, key, key_len, &row))) {
-		*ret_len = row.val_len;
-		if (row.deleted)
-			r = -ENOENT;
-		else if (row.val_len > cap)
-			r = -ENOSPC;
-		else if (row.val_len)
-			memcpy(buf, row.val, row.val_len);
-	} else if (m->kv) {
-		r = bale_kv_get(m->kv, table, key, key_len, buf, cap, ret_len);
+		r = copy_row(&row, buf, cap, ret_len);
+	} else {
+		r = bale_view_index(m, &v);
+		if (!r)
+			r = bale_kv_get(m->kv, v.txn, table, key, key_len, buf,
+					cap, ret_len);
 		/* From disk: never used unchecked. */
 		if (!r && bale_row_check(table, key, key_len, buf, *ret_len))
 			r = -EUCLEAN;
-	} else {
-		r = -ENOENT;
 	}
 	bale_view_put(&v);
 	return r;
@@ -114,9 +110,33 @@ static int write_group(struct bale_meta *m, const struct bale_buf *body)
 	return r;
 }
 
+/* The open group for the log, and an empty one in its place. */
+static struct bale_buf take_group_locked(struct bale_meta *m)
+{
+	struct bale_buf body = m->group;
+
+	m->group = m->spare;
+	m->spare = (struct bale_buf){ 0 };
+	if (!++m->group_no)
+		m->group_no = 1; /* 0: a node in no group */
+	bale_cond_broadcast(&m->room_cond);
+	return body;
+}
+
+static void give_back_locked(struct bale_meta *m, struct bale_buf *body)
+{
+	enum { KEEP = 2 * BALE_GROUP_KICK };
+
+	if (m->spare.data || body->cap > KEEP) {
+		bale_buf_fini(body);
+		return;
+	}
+	m->spare = *body;
+	m->spare.len = 0;
+}
+
 /* Be the leader of one commit. stage_lock held on entry and return. */
-static void lead_locked(struct bale_meta *m) BALE_REQUIRES(m->stage_lock);
-static void lead_locked(struct bale_meta *m)
+static void lead_locked(struct bale_meta *m) BALE_REQUIRES(m->stage_lock)
 {
 	struct usage u = { .m = m };
 	struct bale_buf body;
@@ -127,21 +147,22 @@ static void lead_locked(struct bale_meta *m)
 	bale_segs_usage_take(m->st, stage_usage, &u);
 	if (u.r)
 		bale_store_fail(m->st, u.r, "staging segment usage");
-	body = m->group;
-	m->group = (struct bale_buf){ 0 };
+	body = take_group_locked(m);
 	bale_mutex_unlock(&m->stage_lock);
 	r = bale_store_error(m->st);
 	if (!r && body.len)
 		r = write_group(m, &body);
 	bale_mutex_lock(&m->stage_lock);
 	if (!r) {
-		m->durable = seq;
+		atomic_store(&m->durable, seq);
 		m->commits++;
 		m->log_bytes += body.len;
 	}
 	m->leading = false;
 	bale_cond_broadcast(&m->durable_cond);
-	bale_buf_fini(&body);
+	give_back_locked(m, &body);
+	if (bale_wal_wants_prepare(m->wal))
+		bale_cond_signal(&m->commit_cond);
 }
 
 int bale_meta_sync(struct bale_meta *m, uint64_t seq)
@@ -153,12 +174,14 @@ int bale_meta_sync(struct bale_meta *m, uint64_t seq)
 	bale_mutex_lock(&m->stage_lock);
 	if (!seq)
 		seq = m->staged;
-	while (m->durable < seq && !(r = bale_store_error(m->st))) {
+	while (atomic_load(&m->durable) < seq &&
+	       !(r = bale_store_error(m->st))) {
 		if (m->leading)
 			bale_cond_wait(&m->durable_cond, &m->stage_lock);
 		else
 			lead_locked(m);
 	}
+	/* Once one has failed, none claims success. */
 	if (!r)
 		r = bale_store_error(m->st);
 	bale_mutex_unlock(&m->stage_lock);
@@ -177,26 +200,54 @@ uint64_t bale_meta_staged(struct bale_meta *m)
 
 uint64_t bale_meta_durable(struct bale_meta *m)
 {
-	uint64_t v;
-
-	bale_mutex_lock(&m->stage_lock);
-	v = m->durable;
-	bale_mutex_unlock(&m->stage_lock);
-	return v;
+	return atomic_load(&m->durable);
 }
 
+/* Without zeros ahead commits go on, slower; the leader meets the error if it
+ * stays. Not again at once. */
+static void prepare_log(struct bale_meta *m)
+{
+	int r = bale_wal_prepare(m->wal);
+
+	if (!r)
+		return;
+	bale_debug("log: zeros ahead: %s", strerror(-r));
+	bale_mutex_lock(&m->stage_lock);
+	if (!m->stop)
+		bale_cond_wait_for(&m->commit_cond, &m->stage_lock, PAUSE_NS);
+	bale_mutex_unlock(&m->stage_lock);
+}
+
+/* Commits on time, or when a group is large; zeros ahead of the log. */
 static void *commit_main(void *arg)
 {
 	struct bale_meta *m = arg;
+	uint64_t due = bale_now_ns() + m->commit_ns;
 
 	bale_mutex_lock(&m->stage_lock);
 	while (!m->stop) {
-		bale_cond_wait_for(&m->commit_cond, &m->stage_lock,
-				   m->commit_ns);
-		if (m->stop || m->durable == m->staged)
+		uint64_t now = bale_now_ns();
+
+		if (now < due && m->group.len < BALE_GROUP_KICK &&
+		    !bale_wal_wants_prepare(m->wal))
+			bale_cond_wait_for(&m->commit_cond, &m->stage_lock,
+					   due - now);
+		if (m->stop)
+			break;
+		now = bale_now_ns();
+		if (bale_store_error(m->st)) {
+			bale_cond_wait_for(&m->commit_cond, &m->stage_lock,
+					   DEFAULT_COMMIT_NS);
 			continue;
-		bale_mutex_unlock(&m->stage_lock);
-		bale_meta_sync(m, 0);
+		}
+		if (now >= due || m->group.len >= BALE_GROUP_KICK) {
+			due = now + m->commit_ns;
+			bale_mutex_unlock(&m->stage_lock);
+			bale_meta_sync(m, 0);
+		} else {
+			bale_mutex_unlock(&m->stage_lock);
+		}
+		prepare_log(m);
 		bale_mutex_lock(&m->stage_lock);
 	}
 	bale_mutex_unlock(&m->stage_lock);
@@ -257,7 +308,6 @@ static int load_counter(struct bale_meta *m, struct bale_counter *c,
 static void init_locks(struct bale_meta *m)
 {
 	bale_mutex_init(&m->stage_lock);
-	bale_mutex_init(&m->view_lock);
 	bale_mutex_init(&m->counter_lock);
 	bale_cond_init(&m->durable_cond);
 	bale_cond_init(&m->commit_cond);
@@ -271,6 +321,7 @@ static void init_locks(struct bale_meta *m)
 static int create_base(struct bale_store *st, struct bale_meta **ret)
 {
 	struct bale_meta *m = calloc(1, sizeof(*m));
+	struct bale_memtable *active;
 	int r;
 
 	if (!m)
@@ -278,43 +329,33 @@ static int create_base(struct bale_store *st, struct bale_meta **ret)
 	m->st = st;
 	m->commit_ns = DEFAULT_COMMIT_NS;
 	init_locks(m);
-	r = bale_memtable_create(&m->active);
+	m->group_no = 1;
+	r = bale_memtable_create(&active);
+	if (!r) {
+		atomic_init(&m->active, active);
+		r = bale_slots_create(&m->slots);
+	}
 	if (!r)
 		r = bale_wal_create(st, &m->wal);
 	*ret = m;
 	return r;
 }
 
-static void remove_private_index(struct bale_meta *m)
+/* clean: the index has everything, see bale_index_close(). */
+static void destroy(struct bale_meta *m, bool clean)
 {
-	static const char *const files[] = { "/data.mdb", "/lock.mdb" };
-	char path[256];
-
-	if (!m->private_index)
-		return;
-	for (size_t i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "%s%s", m->private_index,
-			 files[i]);
-		remove(path);
-	}
-	remove(m->private_index);
-	free(m->private_index);
-}
-
-static void destroy(struct bale_meta *m)
-{
-	bale_kv_close(m->kv);
-	remove_private_index(m);
+	bale_slots_destroy(m->slots);
+	bale_index_close(m, clean);
 	bale_wal_destroy(m->wal);
-	bale_memtable_unref(m->active);
-	bale_memtable_unref(m->frozen);
+	bale_memtable_destroy(atomic_load(&m->active));
+	bale_memtable_destroy(atomic_load(&m->frozen));
 	bale_buf_fini(&m->group);
+	bale_buf_fini(&m->spare);
 	bale_cond_fini(&m->room_cond);
 	bale_cond_fini(&m->apply_cond);
 	bale_cond_fini(&m->commit_cond);
 	bale_cond_fini(&m->durable_cond);
 	bale_mutex_fini(&m->counter_lock);
-	bale_mutex_fini(&m->view_lock);
 	bale_mutex_fini(&m->stage_lock);
 	free(m);
 }
@@ -380,7 +421,7 @@ int bale_meta_open(struct bale_store *st, const struct bale_store_options *o,
 		r = start_threads(m);
 	if (r) {
 		if (m)
-			destroy(m);
+			destroy(m, false);
 		return r;
 	}
 	*ret = m;
@@ -403,6 +444,7 @@ static void stop_threads(struct bale_meta *m)
 
 int bale_meta_close(struct bale_meta *m)
 {
+	bool clean = false;
 	int r = 0;
 
 	if (!m)
@@ -412,14 +454,15 @@ int bale_meta_close(struct bale_meta *m)
 		r = bale_meta_sync(m, 0);
 		if (!r)
 			r = bale_meta_apply(m);
-		if (!r && bale_ckpt_due(m))
+		clean = !r;
+		if (!r && (bale_ckpt_due(m) || bale_ckpt_cheap(m)))
 			r = bale_ckpt_write(m);
 		if (r)
-			bale_warn("close: %s: the log has everything",
-				  strerror(-r));
+			bale_warn("%s: close: %s: the log has everything",
+				  m->st->path, strerror(-r));
 	}
 	r = bale_store_error(m->st);
-	destroy(m);
+	destroy(m, clean);
 	return r;
 }
 
@@ -439,7 +482,7 @@ int bale_meta_format(struct bale_store *st, const struct bale_inode_row *root)
 	if (!r)
 		r = bale_wal_append(m->wal, m->group.data, m->group.len);
 	if (m)
-		destroy(m);
+		destroy(m, false);
 	return r;
 }
 
@@ -455,7 +498,8 @@ uint64_t bale_meta_space_need(struct bale_meta *m)
 
 void bale_meta_stats(struct bale_meta *m, struct bale_meta_stats *ret)
 {
-	struct bale_kv_position p = { 0 };
+	struct bale_kv_position p = { .lsn = 0 };
+	struct bale_memtable *frozen;
 
 	memset(ret, 0, sizeof(*ret));
 	if (m->kv) {
@@ -471,7 +515,10 @@ void bale_meta_stats(struct bale_meta *m, struct bale_meta_stats *ret)
 	bale_mutex_lock(&m->stage_lock);
 	ret->commits = ret->syncs = m->commits;
 	ret->log_bytes_written = m->log_bytes;
-	ret->memtable_bytes = bale_memtable_bytes(m->active);
+	ret->memtable_bytes = bale_memtable_bytes(atomic_load(&m->active));
+	frozen = atomic_load(&m->frozen);
+	if (frozen)
+		ret->memtable_bytes += bale_memtable_bytes(frozen);
 	bale_mutex_unlock(&m->stage_lock);
 	ret->index_rebuilt = m->rebuilt;
 	memcpy(ret->rebuild_reason, m->rebuild_reason,

@@ -1,153 +1,101 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Recovery: find an index that can be believed, or build one from the newest
- * good checkpoint (or from nothing), and replay the log over it.
+ * good checkpoint (or from the log's very beginning), and replay the log.
  */
 #include "fs/store/meta_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "fs/base/log.h"
-#include "fs/base/mem.h"
 
-enum { REPLAY_BYTES = 64 << 20 };
-
-static int index_path(struct bale_meta *m, char **ret)
-{
-	return asprintf(ret, "%s/index", m->st->path) < 0 ? -ENOMEM : 0;
-}
-
-static void note_rebuild(struct bale_meta *m, const char *why)
-{
-	m->rebuilt = true;
-	snprintf(m->rebuild_reason, sizeof(m->rebuild_reason), "%s", why);
-}
-
-static void remove_files(const char *dir)
-{
-	static const char *const files[] = { "data.mdb", "lock.mdb" };
-	bale_autofree char *path = NULL;
-
-	for (size_t i = 0; i < 2; i++) {
-		free(path);
-		path = NULL;
-		if (asprintf(&path, "%s/%s", dir, files[i]) >= 0)
-			unlink(path);
-	}
-}
-
-/* A read-only mount writes nothing into the store: its index is elsewhere. */
-static int make_private_index(struct bale_meta *m)
-{
-	const char *tmp = getenv("TMPDIR");
-	char *dir;
-
-	if (asprintf(&dir, "%s/balefs-index-XXXXXX", tmp ? tmp : "/tmp") < 0)
-		return -ENOMEM;
-	if (!mkdtemp(dir)) {
-		int r = -errno;
-
-		free(dir);
-		return r;
-	}
-	m->private_index = dir;
-	return 0;
-}
-
-/* An empty index to build in. */
-static int fresh_index(struct bale_meta *m, const char *path)
-{
-	int r;
-
-	if (m->read_only) {
-		r = make_private_index(m);
-		return r ? r :
-			   bale_kv_open(m->private_index, false, true, &m->kv);
-	}
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return -errno;
-	remove_files(path);
-	return bale_kv_open(path, false, true, &m->kv);
-}
-
-struct replay {
-	struct bale_meta *m;
-	struct bale_wal_position next; /* behind the last whole group */
-};
+enum { REPLAY_BYTES = 16 << 20 };
 
 static int replay_op(const struct bale_op *op, void *arg)
 {
-	struct replay *rp = arg;
+	struct bale_meta *m = arg;
 
-	return bale_memtable_put(rp->m->active, op->table, op->key, op->key_len,
-				 op->kind == BALE_OP_PUT ? op->val : NULL,
-				 op->val_len);
+	return bale_memtable_put(
+		atomic_load(&m->active), op->table, op->key, op->key_len,
+		op->kind == BALE_OP_PUT ? op->val : NULL, op->val_len);
 }
 
-/* Keep memory bounded: what was replayed moves into the index as it comes. */
+/* Keep memory bounded: what was replayed moves into the index as it comes,
+ * unless the index is the store's and the store is only read. */
 static int replay_group(const struct bale_wal_position *next, void *arg)
 {
-	struct replay *rp = arg;
-	struct bale_meta *m = rp->m;
-	struct bale_memtable *fresh;
+	struct bale_meta *m = arg;
+	struct bale_memtable *fresh, *full = atomic_load(&m->active);
 	int r;
 
-	rp->next = *next;
 	if ((m->read_only && !m->private_index) ||
-	    bale_memtable_bytes(m->active) < REPLAY_BYTES)
+	    bale_memtable_bytes(full) < REPLAY_BYTES)
 		return 0;
 	r = bale_memtable_create(&fresh);
-	if (!r)
-		r = bale_meta_move_rows(m, m->active, next);
 	if (r)
 		return r;
-	bale_memtable_unref(m->active);
-	m->active = fresh;
+	r = bale_meta_move_rows(m, full, next);
+	if (r) {
+		bale_memtable_destroy(fresh);
+		return r;
+	}
+	atomic_store(&m->active, fresh); /* nobody else reads yet */
+	bale_memtable_destroy(full);
 	return 0;
 }
 
 static int replay_log(struct bale_meta *m, struct bale_wal_position from,
-		      uint64_t at_least)
+		      uint64_t at_least, bool salvage)
 {
-	struct replay rp = { .m = m, .next = from };
+	struct bale_wal_replay how = { replay_op, replay_group, m, salvage };
 	struct bale_wal_position end;
-	int r = bale_wal_replay(m->wal, from, replay_op, replay_group, &rp,
-				&end);
+	int r = bale_wal_replay(m->wal, from, &how, &end);
 
-	if (!r && end.lsn < at_least) {
-		bale_err("log: ends at %#" PRIx64
-			 ", but what it was replayed over needs it up to "
+	if (!r && end.lsn < at_least && !salvage) {
+		bale_err("%s: log: ends at lsn %#" PRIx64
+			 ", but what it is replayed over needs it up to "
 			 "%#" PRIx64,
-			 end.lsn, at_least);
+			 m->st->path, end.lsn, at_least);
 		r = -EUCLEAN;
 	}
 	if (r)
 		return r;
 	/* Never smaller than in any earlier life of this store: a staged
 	 * transaction takes bytes, so positions outrun them. */
-	m->staged = m->durable = end.lsn;
+	m->staged = end.lsn;
+	atomic_store(&m->durable, end.lsn);
 	return m->read_only ? 0 : bale_wal_start(m->wal, end);
 }
 
-static int rebuild(struct bale_meta *m, const char *path, const char *why)
+static int drop_all(struct bale_meta *m)
+{
+	struct bale_memtable *fresh;
+	int r = bale_memtable_create(&fresh);
+
+	if (r)
+		return r;
+	bale_memtable_destroy(atomic_load(&m->active));
+	atomic_store(&m->active, fresh);
+	bale_index_close(m, false);
+	return 0;
+}
+
+static int rebuild(struct bale_meta *m, const char *why, bool salvage)
 {
 	struct bale_wal_position from = { 0, 1 };
 	uint64_t end_lsn = 0;
-	int r;
+	int r = drop_all(m);
 
-	note_rebuild(m, why);
-	bale_log(strcmp(why, "missing") ? BALE_LOG_INFO : BALE_LOG_DEBUG,
+	m->rebuilt = true;
+	snprintf(m->rebuild_reason, sizeof(m->rebuild_reason), "%s", why);
+	bale_log(strcmp(why, "missing") ? BALE_LOG_WARN : BALE_LOG_DEBUG,
 		 "%s: index %s: building it from checkpoint and log",
 		 m->st->path, why);
-	bale_kv_close(m->kv);
-	m->kv = NULL;
-	r = fresh_index(m, path);
+	if (!r)
+		r = bale_index_create(m);
 	if (!r)
 		r = bale_ckpt_load(m, &from, &end_lsn);
 	if (r == -ENOENT) {
@@ -155,25 +103,29 @@ static int rebuild(struct bale_meta *m, const char *path, const char *why)
 		end_lsn = 0;
 		r = 0;
 	}
-	return r ? r : replay_log(m, from, end_lsn);
+	if (!r)
+		r = replay_log(m, from, end_lsn, salvage);
+	if (r == -ENOENT) {
+		bale_err("%s: log: does not reach back to lsn %#" PRIx64
+			 ", from where on it is needed",
+			 m->st->path, from.lsn);
+		r = -EUCLEAN;
+	}
+	return r;
 }
 
-static int use_index(struct bale_meta *m, const char *path,
-		     const char **ret_why)
+static int use_index(struct bale_meta *m, char *why, size_t cap)
 {
 	struct bale_kv_position p;
-	int r = bale_kv_open(path, m->read_only, false, &m->kv);
+	int r = bale_index_open(m, why, cap);
 
-	if (r) {
-		*ret_why = r == -ENOENT ? "missing" : "damaged";
+	if (r)
 		return r;
-	}
 	bale_kv_position(m->kv, &p);
-	if (!p.seq) {
-		*ret_why = "unfinished";
-		return -EUCLEAN;
-	}
-	return replay_log(m, (struct bale_wal_position){ p.lsn, p.seq }, p.lsn);
+	r = replay_log(m, (struct bale_wal_position){ p.lsn, p.seq }, 0, false);
+	if (r == -ENOENT)
+		snprintf(why, cap, "older than the log");
+	return r;
 }
 
 /* The log must hold something: a store without its first record has lost
@@ -194,21 +146,18 @@ static int check_root(struct bale_meta *m)
 
 int bale_meta_recover(struct bale_meta *m, const struct bale_store_options *o)
 {
-	bale_autofree char *path = NULL;
-	const char *why = NULL;
-	int r = index_path(m, &path);
+	char why[96] = "";
+	int r = bale_ckpt_find(m);
 
-	if (!r)
-		r = bale_ckpt_find(m);
 	if (r)
 		return r;
 	if (o->untrusted)
-		why = "not trusted";
+		snprintf(why, sizeof(why), "not trusted");
 	else if (o->rebuild_index)
-		why = "to be rebuilt";
+		snprintf(why, sizeof(why), "to be rebuilt");
 	else
-		r = use_index(m, path, &why);
-	if (why)
-		r = rebuild(m, path, why);
+		r = use_index(m, why, sizeof(why));
+	if (why[0])
+		r = rebuild(m, why, o->rebuild_index);
 	return r ? r : check_root(m);
 }

@@ -19,17 +19,13 @@ struct merge {
 	struct bale_kv_iter *it;
 	struct bale_mem_row row[3];
 	bool have[3];
-	unsigned int table;
 };
 
-static int advance_mem(struct merge *g, int i)
+static void advance_mem(struct merge *g, int i)
 {
-	g->have[i] = false;
-	if (!g->node[i])
-		return 0;
-	bale_mem_row(g->node[i], &g->row[i]);
-	g->have[i] = g->row[i].table == g->table;
-	return 0;
+	while (g->node[i] && !bale_mem_row(g->node[i], &g->row[i]))
+		g->node[i] = bale_mem_next(g->node[i]);
+	g->have[i] = g->node[i] != NULL;
 }
 
 static int advance_kv(struct merge *g)
@@ -40,17 +36,14 @@ static int advance_kv(struct merge *g)
 	if (!g->it)
 		return 0;
 	r = bale_kv_iter_next(g->it, &g->row[2]);
-	if (r == -ENOENT)
-		return 0;
-	if (!r)
-		g->have[2] = g->row[2].table == g->table;
-	return r;
+	g->have[2] = !r;
+	return r == -ENOENT ? 0 : r;
 }
 
 /* The smallest key's newest row; sources with the same key move on. */
 static int merge_next(struct merge *g, struct bale_mem_row *ret)
 {
-	int best = -1, r = 0;
+	int best = -1;
 
 	for (int i = 0; i < 3; i++)
 		if (g->have[i] &&
@@ -62,7 +55,7 @@ static int merge_next(struct merge *g, struct bale_mem_row *ret)
 	if (best < 0)
 		return -ENOENT;
 	*ret = g->row[best];
-	return r;
+	return 0;
 }
 
 static int skip_key(struct merge *g, const struct bale_mem_row *row)
@@ -76,7 +69,7 @@ static int skip_key(struct merge *g, const struct bale_mem_row *row)
 			continue;
 		if (i < 2) {
 			g->node[i] = bale_mem_next(g->node[i]);
-			r = advance_mem(g, i);
+			advance_mem(g, i);
 		} else {
 			r = advance_kv(g);
 		}
@@ -88,17 +81,19 @@ static int merge_open(struct bale_meta *m, struct bale_view *v,
 		      unsigned int table, const void *from, size_t from_len,
 		      struct merge *g)
 {
-	int r = 0;
+	int r;
 
-	*g = (struct merge){ .table = table };
+	*g = (struct merge){ 0 };
 	g->node[0] = bale_memtable_seek(v->active, table, from, from_len);
 	if (v->frozen)
 		g->node[1] =
 			bale_memtable_seek(v->frozen, table, from, from_len);
 	advance_mem(g, 0);
 	advance_mem(g, 1);
-	if (m->kv)
-		r = bale_kv_iter_open(m->kv, table, from, from_len, &g->it);
+	r = bale_view_index(m, v);
+	if (!r)
+		r = bale_kv_iter_open(m->kv, v->txn, table, from, from_len,
+				      &g->it);
 	return r ? r : advance_kv(g);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fs/store/log.h"
+#include "fs/store/wal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,11 +9,14 @@
 #include <string.h>
 
 #include "fs/base/crc32c.h"
-#include "fs/base/log.h"
 #include "fs/base/mem.h"
 #include "fs/store/wal_internal.h"
 
-enum { BODY_MAX = 2 << 20 }; /* of a record; a larger group is split */
+enum {
+	BODY_MAX = 4 << 20, /* of a record; a larger group is split */
+	ZERO_STEP = 4 << 20,
+	ZERO_LOW = 2 << 20, /* zeros left when the next step is made */
+};
 
 void bale_wal_name(char buf[32], uint64_t number)
 {
@@ -27,10 +30,10 @@ int bale_wal_create(struct bale_store *st, struct bale_wal **ret)
 	if (!w)
 		return -ENOMEM;
 	bale_mutex_init(&w->lock);
+	bale_cond_init(&w->cond);
 	w->st = st;
 	w->fd = -1;
 	w->file_size = (uint64_t)1 << st->super.log_bits;
-	w->next_ready = UINT64_MAX;
 	*ret = w;
 	return 0;
 }
@@ -41,6 +44,7 @@ void bale_wal_destroy(struct bale_wal *w)
 		return;
 	if (w->fd >= 0)
 		w->st->io->ops->close(w->st->io, w->fd);
+	bale_cond_fini(&w->cond);
 	bale_mutex_fini(&w->lock);
 	free(w);
 }
@@ -67,17 +71,15 @@ uint64_t bale_wal_begin(struct bale_wal *w)
 
 /* ---- files ---- */
 
-int bale_wal_zero(struct bale_wal *w, int fd, uint64_t from)
+int bale_wal_zero(struct bale_wal *w, int fd, uint64_t from, uint64_t to)
 {
 	enum { STEP = 1 << 20 };
 	struct bale_io *io = w->st->io;
 	bale_autofree uint8_t *zero = calloc(1, STEP);
 	int r = zero ? 0 : -ENOMEM;
 
-	while (!r && from < w->file_size) {
-		size_t len = w->file_size - from < STEP ?
-				     (size_t)(w->file_size - from) :
-				     STEP;
+	while (!r && from < to) {
+		size_t len = to - from < STEP ? (size_t)(to - from) : STEP;
 		struct iovec iov = { zero, len };
 
 		r = io->ops->pwritev(io, fd, &iov, 1, from);
@@ -86,85 +88,143 @@ int bale_wal_zero(struct bale_wal *w, int fd, uint64_t from)
 	return r ? r : io->ops->sync(io, fd);
 }
 
-static int make_file(struct bale_wal *w, uint64_t number)
+static uint64_t zero_end(const struct bale_wal *w, uint64_t from)
+{
+	return from + ZERO_STEP < w->file_size ? from + ZERO_STEP :
+						 w->file_size;
+}
+
+/* A file that was released serves again, at its full length. */
+static int recycle(struct bale_wal *w, const char *name, uint64_t *ret_zeroed)
 {
 	struct bale_io *io = w->st->io;
+	uint64_t allocated;
+	int fd, r = io->ops->open(io, "log/spare", O_RDONLY, &fd);
+
+	if (r)
+		return r;
+	r = io->ops->size(io, fd, ret_zeroed, &allocated);
+	io->ops->close(io, fd);
+	if (!r && !*ret_zeroed)
+		r = -ENOENT;
+	return r ? r : io->ops->rename(io, "log/spare", name);
+}
+
+/* The next file, with some zeros in it; its name is durable. */
+static int make_file(struct bale_wal *w, uint64_t number, bool spare,
+		     uint64_t *ret_zeroed)
+{
+	struct bale_io *io = w->st->io;
+	uint64_t len = zero_end(w, 0);
 	char name[32];
 	int fd, r;
 
 	bale_wal_name(name, number);
-	r = io->ops->open(io, name, O_RDWR | O_CREAT, &fd);
+	if (spare && !recycle(w, name, ret_zeroed))
+		return io->ops->sync_dir(io, "log");
+	r = io->ops->open(io, name, O_RDWR | O_CREAT | O_TRUNC, &fd);
 	if (r)
 		return r;
-	r = bale_wal_zero(w, fd, 0);
+	r = bale_wal_zero(w, fd, 0, len);
 	io->ops->close(io, fd);
 	if (!r)
 		r = io->ops->sync_dir(io, "log");
-	else
+	if (r)
 		io->ops->unlink(io, name);
+	else
+		*ret_zeroed = len;
 	return r;
 }
 
 int bale_wal_format(struct bale_wal *w)
 {
-	int r = make_file(w, 0);
+	uint64_t zeroed;
+	int r = make_file(w, 0, false, &zeroed);
 
-	w->end = (struct bale_wal_position){ 0, 1 };
-	return r ? r : bale_wal_start(w, w->end);
+	return r ? r : bale_wal_start(w, (struct bale_wal_position){ 0, 1 });
 }
 
-static int open_number(struct bale_wal *w, uint64_t number, int flags,
-		       int *ret_fd)
+static void claim_locked(struct bale_wal *w) BALE_REQUIRES(w->lock)
 {
-	char name[32];
-
-	bale_wal_name(name, number);
-	return w->st->io->ops->open(w->st->io, name, flags, ret_fd);
+	while (w->preparing)
+		bale_cond_wait(&w->cond, &w->lock);
+	w->preparing = true;
 }
 
-/* A file that was released serves again: its blocks are there already, and no
- * record in it can be taken for one of the new file, whose lsn differ. */
-static int take_recycled(struct bale_wal *w, uint64_t number)
+static void unclaim_locked(struct bale_wal *w)
+{
+	w->preparing = false;
+	bale_cond_broadcast(&w->cond);
+}
+
+/* More zeros in the file appended to. */
+static int extend(struct bale_wal *w, uint64_t number, uint64_t from)
 {
 	struct bale_io *io = w->st->io;
-	char from[32], to[32];
-	bool have;
-	int r;
+	uint64_t to = zero_end(w, from);
+	char name[32];
+	int fd, r;
+
+	bale_wal_name(name, number);
+	r = io->ops->open(io, name, O_RDWR, &fd);
+	if (r)
+		return r;
+	r = bale_wal_zero(w, fd, from, to);
+	io->ops->close(io, fd);
+	bale_mutex_lock(&w->lock);
+	if (!r && w->fd_file == number && w->zeroed < to)
+		w->zeroed = to;
+	bale_mutex_unlock(&w->lock);
+	return r;
+}
+
+static void what_is_wanted_locked(const struct bale_wal *w, bool *ret_zeros,
+				  bool *ret_file)
+{
+	uint64_t used = w->end.lsn - w->fd_file * w->file_size;
+
+	*ret_zeros = w->zeroed < w->file_size && used + ZERO_LOW > w->zeroed;
+	*ret_file = !w->next_zeroed && used > w->file_size / 2;
+}
+
+bool bale_wal_wants_prepare(struct bale_wal *w)
+{
+	bool zeros, file, busy;
 
 	bale_mutex_lock(&w->lock);
-	have = w->have_spare;
-	w->have_spare = false;
+	what_is_wanted_locked(w, &zeros, &file);
+	busy = w->preparing;
 	bale_mutex_unlock(&w->lock);
-	if (!have)
-		return -ENOENT;
-	strcpy(from, "log/spare");
-	bale_wal_name(to, number);
-	r = io->ops->rename(io, from, to);
-	return r ? r : io->ops->sync_dir(io, "log");
+	return !busy && (zeros || file);
 }
 
 int bale_wal_prepare(struct bale_wal *w)
 {
-	uint64_t number;
-	bool needed;
-	int r;
+	uint64_t number, zeroed, made = 0;
+	bool want_zeros, want_file, spare;
+	int r = 0;
 
 	bale_mutex_lock(&w->lock);
-	number = w->fd_file + 1;
-	needed = w->end.lsn > w->fd_file * w->file_size + w->file_size / 2 &&
-		 w->next_ready != number && !w->preparing;
-	if (needed)
-		w->preparing = true;
-	bale_mutex_unlock(&w->lock);
-	if (!needed)
+	number = w->fd_file;
+	zeroed = w->zeroed;
+	what_is_wanted_locked(w, &want_zeros, &want_file);
+	if (w->preparing || (!want_zeros && !want_file)) {
+		bale_mutex_unlock(&w->lock);
 		return 0;
-	r = take_recycled(w, number);
-	if (r == -ENOENT)
-		r = make_file(w, number);
+	}
+	w->preparing = true;
+	spare = w->have_spare;
+	if (want_file)
+		w->have_spare = false;
+	bale_mutex_unlock(&w->lock);
+	if (want_zeros)
+		r = extend(w, number, zeroed);
+	if (!r && want_file)
+		r = make_file(w, number + 1, spare, &made);
 	bale_mutex_lock(&w->lock);
-	w->preparing = false;
-	if (!r)
-		w->next_ready = number;
+	if (w->fd_file == number)
+		w->next_zeroed = made ? made : w->next_zeroed;
+	unclaim_locked(w);
 	bale_mutex_unlock(&w->lock);
 	return r;
 }
@@ -173,43 +233,40 @@ int bale_wal_prepare(struct bale_wal *w)
 static int switch_file(struct bale_wal *w)
 {
 	struct bale_io *io = w->st->io;
-	uint64_t number = w->fd_file + 1;
-	bool ready;
+	uint64_t number = w->fd_file + 1, made;
+	bool spare;
+	char name[32];
 	int fd, r = 0;
 
-	for (;;) {
-		bale_mutex_lock(&w->lock);
-		ready = w->next_ready == number;
-		if (ready || !w->preparing)
-			break;
-		bale_mutex_unlock(&w->lock);
-		sched_yield();
-	}
-	w->preparing = !ready;
-	bale_mutex_unlock(&w->lock);
-	if (!ready) {
-		r = take_recycled(w, number);
-		if (r == -ENOENT)
-			r = make_file(w, number);
-		if (r == -ENOSPC) {
-			bale_space_shrink_reserve(w->st);
-			r = make_file(w, number);
-		}
-		bale_mutex_lock(&w->lock);
-		w->preparing = false;
-		bale_mutex_unlock(&w->lock);
-	}
-	if (!r)
-		r = open_number(w, number, O_RDWR, &fd);
-	if (r)
-		return r;
-	io->ops->close(io, w->fd);
 	bale_mutex_lock(&w->lock);
-	w->fd = fd;
-	w->fd_file = number;
-	w->end.lsn = number * w->file_size;
+	claim_locked(w);
+	made = w->next_zeroed;
+	spare = w->have_spare;
+	if (!made)
+		w->have_spare = false;
 	bale_mutex_unlock(&w->lock);
-	return 0;
+	if (!made)
+		r = make_file(w, number, spare, &made);
+	if (r == -ENOSPC) {
+		bale_space_shrink_reserve(w->st);
+		r = make_file(w, number, false, &made);
+	}
+	bale_wal_name(name, number);
+	if (!r)
+		r = io->ops->open(io, name, O_RDWR, &fd);
+	if (!r && w->fd >= 0)
+		io->ops->close(io, w->fd);
+	bale_mutex_lock(&w->lock);
+	if (!r) {
+		w->fd = fd;
+		w->fd_file = number;
+		w->zeroed = made;
+		w->next_zeroed = 0;
+		w->end.lsn = number * w->file_size;
+	}
+	unclaim_locked(w);
+	bale_mutex_unlock(&w->lock);
+	return r;
 }
 
 /* ---- appending ---- */
@@ -220,14 +277,27 @@ static uint64_t record_len(size_t body_len)
 	       BALE_ALIGN * BALE_ALIGN;
 }
 
+/* Zeros being written must not fall on records: they end at `zeroed` + a step
+ * when they are done, and then the leader may go on. */
+static void pass_zeroing(struct bale_wal *w, uint64_t end_off)
+{
+	bale_mutex_lock(&w->lock);
+	while (w->preparing && end_off > w->zeroed)
+		bale_cond_wait(&w->cond, &w->lock);
+	if (end_off > w->zeroed)
+		w->zeroed = end_off;
+	bale_mutex_unlock(&w->lock);
+}
+
 static int append_record(struct bale_wal *w, const uint8_t *body, size_t len,
 			 uint32_t nr_ops, uint16_t flags)
 {
 	static const uint8_t zero[BALE_ALIGN];
 	struct bale_io *io = w->st->io;
-	uint64_t total = record_len(len);
+	uint64_t total = record_len(len), off;
 	struct bale_disk_log head;
-	struct bale_log_info info = { .seq = w->end.seq,
+	struct bale_log_info info = { .lsn = w->end.lsn,
+				      .seq = w->end.seq,
 				      .body_len = (uint32_t)len,
 				      .body_crc = bale_crc32c(0, body, len),
 				      .nr_ops = nr_ops,
@@ -237,15 +307,12 @@ static int append_record(struct bale_wal *w, const uint8_t *body, size_t len,
 		{ (void *)body, len },
 		{ (void *)zero, total - sizeof(head) - len },
 	};
-	int r = 0;
+	int r;
 
-	if (w->end.lsn + total > (w->fd_file + 1) * w->file_size)
-		r = switch_file(w);
-	if (r)
-		return r;
-	info.lsn = w->end.lsn;
+	off = w->end.lsn % w->file_size;
+	pass_zeroing(w, off + total);
 	bale_log_seal(&head, &info, w->st->super.uuid);
-	r = io->ops->pwritev(io, w->fd, iov, 3, w->end.lsn % w->file_size);
+	r = io->ops->pwritev(io, w->fd, iov, 3, off);
 	if (!r)
 		r = io->ops->sync(io, w->fd);
 	if (r)
@@ -265,19 +332,41 @@ static size_t op_len(const uint8_t *body, size_t pos)
 	return sizeof(*d) + le16_get(d->key_len) + le32_get(d->val_len);
 }
 
+/* As many ops as one record may hold. */
+static size_t cut(const uint8_t *body, size_t from, size_t len, size_t room,
+		  uint32_t *ret_nr)
+{
+	size_t to = from;
+
+	for (*ret_nr = 0; to < len; (*ret_nr)++) {
+		size_t op = op_len(body, to);
+
+		if (to + op - from > room)
+			break;
+		to += op;
+	}
+	return to;
+}
+
 int bale_wal_append(struct bale_wal *w, const uint8_t *body, size_t len)
 {
-	size_t from = 0;
+	uint64_t head = sizeof(struct bale_disk_log);
+	uint64_t max =
+		w->file_size - head < BODY_MAX ? w->file_size - head : BODY_MAX;
+	size_t from = 0, to;
+	uint32_t nr;
 	int r = 0;
 
 	while (!r && from < len) {
-		uint32_t nr = 0;
-		size_t to = from;
+		uint64_t room = (w->fd_file + 1) * w->file_size - w->end.lsn;
 
-		while (to < len && (to == from ||
-				    to + op_len(body, to) - from <= BODY_MAX)) {
-			to += op_len(body, to);
-			nr++;
+		room = room < head ? 0 : room - head < max ? room - head : max;
+		to = cut(body, from, len, room, &nr);
+		/* The end of a file alone is no reason to split. */
+		if (to == from ||
+		    (to < len && room < max && len - from <= max)) {
+			r = switch_file(w);
+			continue;
 		}
 		r = append_record(w, body + from, to - from, nr,
 				  to < len ? BALE_LOG_MORE : 0);
@@ -300,23 +389,28 @@ int bale_wal_release(struct bale_wal *w, uint64_t lsn)
 
 		bale_mutex_lock(&w->lock);
 		number = w->first_file;
-		spare = !w->have_spare;
-		if ((number + 1) * w->file_size > lsn) {
+		if (number >= w->fd_file || (number + 1) * w->file_size > lsn) {
 			bale_mutex_unlock(&w->lock);
 			break;
 		}
-		w->first_file++;
+		/* preparing: log/spare may be in use just now */
+		spare = !w->have_spare && !w->preparing;
+		if (spare)
+			w->preparing = true;
 		bale_mutex_unlock(&w->lock);
 		bale_wal_name(name, number);
 		r = spare ? io->ops->rename(io, name, "log/spare") :
 			    io->ops->unlink(io, name);
-		if (!r && spare) {
-			bale_mutex_lock(&w->lock);
-			w->have_spare = true;
-			bale_mutex_unlock(&w->lock);
-		}
 		if (r == -ENOENT)
 			r = 0;
+		bale_mutex_lock(&w->lock);
+		if (!r)
+			w->first_file++;
+		if (spare) {
+			w->have_spare = !r;
+			unclaim_locked(w);
+		}
+		bale_mutex_unlock(&w->lock);
 	}
 	return r;
 }

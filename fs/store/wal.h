@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log.h (store) - the log's files: append, sync, replay, recycle.
+ * wal.h - the log's files: append, sync, replay, recycle.
  *
  * One writer at a time (the commit leader). A file's blocks are written with
- * zeros before records go there, so that a sync allocates nothing. Each record
- * of a group is synced before the next is written: a valid record behind a bad
- * one therefore always means damage, never a torn write.
+ * zeros, a step ahead of the records, by whoever calls bale_wal_prepare(), so
+ * that a sync allocates nothing. A file that is no longer needed becomes
+ * log/spare and the next file after that: no record in it can be taken for
+ * one of the new file, whose lsn differ.
+ *
+ * Each record of a group is synced before the next is written: a valid record
+ * behind a bad one therefore always means damage, never a torn write.
  */
-#ifndef BALE_STORE_LOG_H
-#define BALE_STORE_LOG_H
+#ifndef BALE_STORE_WAL_H
+#define BALE_STORE_WAL_H
 
 #include "fs/store/store_internal.h"
 
@@ -22,16 +26,26 @@ struct bale_wal_position {
 int bale_wal_create(struct bale_store *st, struct bale_wal **ret);
 void bale_wal_destroy(struct bale_wal *w); /* NULL is fine */
 
-/* mkfs: zero file 0. */
+/* mkfs: make file 0, go on at its start. */
 int bale_wal_format(struct bale_wal *w);
 
-/* Replay from `from`: every op of every complete group, in order. fn's error
- * ends it. ret: where the log ends. -EUCLEAN: a valid record lies behind the
- * end: the log is damaged in its middle (logged with its position). */
+/*
+ * Replay from `from`: every op of every complete group, in order, and group()
+ * behind each. An error of theirs ends it. ret: where the log ends.
+ * -ENOENT: the log does not reach back to `from`. -EUCLEAN: a valid record lies
+ * behind the end: the log is damaged in its middle (logged with its position),
+ * unless salvage, which takes what is before the damage for the whole.
+ */
 typedef int bale_wal_op_fn(const struct bale_op *op, void *arg);
 typedef int bale_wal_group_fn(const struct bale_wal_position *next, void *arg);
+struct bale_wal_replay {
+	bale_wal_op_fn *op;
+	bale_wal_group_fn *group;
+	void *arg;
+	bool salvage;
+};
 int bale_wal_replay(struct bale_wal *w, struct bale_wal_position from,
-		    bale_wal_op_fn *op, bale_wal_group_fn *group, void *arg,
+		    const struct bale_wal_replay *how,
 		    struct bale_wal_position *ret);
 /* Read-write: append goes on at `at`; what lies behind it is zeroed. */
 int bale_wal_start(struct bale_wal *w, struct bale_wal_position at);
@@ -42,8 +56,9 @@ struct bale_wal_position bale_wal_end(struct bale_wal *w);
 /* Lowest lsn still on disk. */
 uint64_t bale_wal_begin(struct bale_wal *w);
 
-/* Background: have the next file ready. */
+/* Background: zeros ahead, and the next file when this one is nearly full. */
 int bale_wal_prepare(struct bale_wal *w);
+bool bale_wal_wants_prepare(struct bale_wal *w);
 /* Files wholly below lsn are recycled or removed. */
 int bale_wal_release(struct bale_wal *w, uint64_t lsn);
 
