@@ -37,7 +37,7 @@ static const struct part {
 	{ "log", { "spare" }, true },
 	{ "seg", { NULL }, true },
 	{ "ckpt", { "new" }, true },
-	{ "index", { "data.mdb", "lock.mdb" }, false },
+	{ "index", { "data.mdb", "lock.mdb", "clean" }, false },
 };
 enum { NR_PARTS = sizeof(parts) / sizeof(*parts) };
 
