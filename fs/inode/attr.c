@@ -37,23 +37,22 @@ void bale_caps_stage_kill(struct bale_inode *i, struct bale_txn *t)
 		bale_xattr_stage(t, i->ino, CAPS_NAME, NULL, 0);
 }
 
-int bale_inode_kill_priv_locked(struct bale_inode *i)
+int bale_inode_kill_caps_locked(struct bale_inode *i)
 {
-	struct bale_inode_row row = i->row;
 	struct bale_txn t;
 	int r;
 
-	row.mode = bale_mode_kill_priv(row.mode);
-	if (row.mode == i->row.mode && !has_caps(i))
+	if (i->no_caps || !(i->row.flags & BALE_INODE_HAS_XATTR))
 		return 0;
-	bale_txn_begin(bale_fs_meta(i->fs), &t);
-	bale_caps_stage_kill(i, &t);
-	row.ctime = bale_wall();
-	bale_row_stage(i, &row, &t);
-	r = bale_txn_commit(&t, NULL);
-	if (!r)
-		bale_row_assign(i, &row);
-	return r;
+	if (has_caps(i)) {
+		bale_txn_begin(bale_fs_meta(i->fs), &t);
+		bale_xattr_stage(&t, i->ino, CAPS_NAME, NULL, 0);
+		r = bale_txn_commit(&t, NULL);
+		if (r)
+			return r;
+	}
+	i->no_caps = true;
+	return 0;
 }
 
 /* The kernel sends cached times of an append-only file on its own: allowed. */
@@ -111,11 +110,11 @@ static int stage_attr(struct bale_inode *i, const struct bale_setattr *a,
 		row->uid = a->uid;
 	if (a->valid & BALE_SET_GID)
 		row->gid = a->gid;
-	if (chown || a->valid & BALE_SET_KILL_PRIV) {
+	if (chown || a->valid & BALE_SET_KILL_PRIV)
 		row->mode = bale_mode_kill_priv(row->mode);
-		if (!S_ISDIR(row->mode))
-			bale_caps_stage_kill(i, t);
-	}
+	if ((chown || a->valid & (BALE_SET_KILL_PRIV | BALE_SET_SIZE)) &&
+	    !S_ISDIR(row->mode))
+		bale_caps_stage_kill(i, t);
 	if (a->valid & BALE_SET_MODE) {
 		row->mode = (row->mode & S_IFMT) | (a->mode & 07777);
 		r = bale_acl_stage_chmod(i, row->mode, t);

@@ -114,6 +114,7 @@ static int read_locked(struct bale_inode *i, uint64_t off, size_t len,
 int bale_file_read(struct bale_inode *i, uint64_t off, size_t len,
 		   struct bale_read *ret)
 {
+	bool due = false;
 	int r = 0;
 
 	ret->nr_iov = 0;
@@ -125,10 +126,13 @@ int bale_file_read(struct bale_inode *i, uint64_t off, size_t len,
 			len = i->row.size - off;
 		bale_readahead_note(i, off, len);
 		r = read_locked(i, off, len, ret);
+		due = !r && bale_inode_atime_due(i);
 	}
 	bale_rwlock_unlock(&i->lock);
 	if (r)
 		bale_file_read_done(ret);
+	if (due)
+		bale_inode_accessed(i);
 	return r;
 }
 

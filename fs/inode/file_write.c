@@ -14,6 +14,7 @@ void bale_file_touch_locked(struct bale_inode *i, bool kill_priv)
 {
 	i->row.mtime = i->row.ctime = bale_wall();
 	i->row_dirty = true; /* goes with the data */
+	bale_inode_kill_caps_locked(i); /* fails with the store only */
 	if (!kill_priv)
 		return;
 	i->row.mode &= ~(uint32_t)S_ISUID;

@@ -32,6 +32,7 @@ struct bale_inode {
 	struct bale_rwlock lock;
 	struct bale_inode_row row; /* as every reader sees it; row.size is the
 				      size with unwritten data included */
+	bool no_caps;	/* looked: no security.capability */
 	bool row_dirty; /* lazily staged times; staged with the next txn */
 	bool deleted;	/* its last name was taken away */
 	atomic_bool nameless; /* row.nlink is 0; set under lock, read anywhere */

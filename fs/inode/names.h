@@ -35,11 +35,13 @@ static inline bool bale_inode_is_deleted(const struct bale_inode *i)
 /* The in-memory row has times that are not staged yet: the next transaction
  * on it, or the next commit, takes them along. Lock held exclusively. */
 void bale_inode_mark_times(struct bale_inode *i);
-/* A write by somebody without CAP_FSETID: suid, sgid and file capabilities go.
- * Lock held exclusively; free of charge when there are none. */
-int bale_inode_kill_priv_locked(struct bale_inode *i);
+/* Any write takes security.capability away. Lock held exclusively; free of
+ * charge when it is known that there is none. */
+int bale_inode_kill_caps_locked(struct bale_inode *i);
 /* Access time by the mount's policy. No lock held; cheap when not due. */
 void bale_inode_accessed(struct bale_inode *i);
+/* Whether that would do anything. Lock held, shared will do. */
+bool bale_inode_atime_due(struct bale_inode *i);
 
 /*
  * For bale_file_delete(): adds the end of an inode (its row, inline value,

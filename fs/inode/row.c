@@ -3,6 +3,7 @@
  * row.c - inode rows to and from the store, and times that are staged lazily:
  * an access time is changed in memory only, and its inode waits in a list for
  * the next commit (or for the next transaction on it, whichever is first).
+ * The list's lock comes before the table's.
  */
 #include "fs/base/clock.h"
 #include "fs/inode/fs_internal.h"
@@ -68,15 +69,11 @@ void bale_inode_mark_times(struct bale_inode *i)
 {
 	struct bale_names *n = i->fs->names;
 
-	if (i->row_dirty)
-		return;
 	i->row_dirty = true;
 	bale_mutex_lock(&n->time_lock);
 	if (bale_list_empty(&i->time_link)) {
+		bale_inode_ref(i); /* before anybody can take it off */
 		bale_list_push_back(&n->times, &i->time_link);
-		bale_mutex_unlock(&n->time_lock);
-		bale_inode_ref(i);
-		return;
 	}
 	bale_mutex_unlock(&n->time_lock);
 }
@@ -137,23 +134,29 @@ static bool atime_due(const struct bale_inode *i, int policy,
 	       now->tv_sec - r->atime.tv_sec >= 24 * 3600;
 }
 
-void bale_inode_accessed(struct bale_inode *i)
+bool bale_inode_atime_due(struct bale_inode *i)
 {
 	const struct bale_fs_options *o = bale_fs_options(i->fs);
 	struct timespec now;
-	bool due;
 
 	if (o->read_only || o->atime == 1)
-		return;
+		return false;
 	now = bale_wall();
+	return atime_due(i, o->atime, &now) && !bale_names_writable(i->fs);
+}
+
+void bale_inode_accessed(struct bale_inode *i)
+{
+	bool due;
+
 	bale_rwlock_rdlock(&i->lock);
-	due = atime_due(i, o->atime, &now);
+	due = bale_inode_atime_due(i);
 	bale_rwlock_unlock(&i->lock);
-	if (!due || bale_names_writable(i->fs))
+	if (!due)
 		return;
 	bale_rwlock_wrlock(&i->lock);
-	if (atime_due(i, o->atime, &now)) {
-		i->row.atime = now;
+	if (bale_inode_atime_due(i)) {
+		i->row.atime = bale_wall();
 		bale_inode_mark_times(i);
 	}
 	bale_rwlock_unlock(&i->lock);

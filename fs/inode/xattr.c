@@ -408,6 +408,7 @@ int bale_xattr_set(struct bale_inode *i, const char *name, const void *val,
 		r = check_exists(i, name, kind, flags);
 	if (!r)
 		r = stage_set(i, name, kind, val, len, kill_sgid, &row, &t);
+	i->no_caps = false;
 	r = finish(i, &row, &t, r);
 	bale_rwlock_unlock(&i->lock);
 	return r;

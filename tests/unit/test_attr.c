@@ -95,6 +95,18 @@ static void test_kill_priv(void **state)
 	a.valid = BALE_SET_KILL_PRIV;
 	assert_int_equal(bale_inode_setattr(i, &a), 0);
 	assert_int_equal(fx_row(i).mode, S_IFREG | 0755);
+	/* capabilities go with any write, and with a new size */
+	assert_int_equal(set(i, "security.capability", "x", 0), 0);
+	assert_int_equal(set(i, "user.other", "x", 0), 0);
+	assert_int_equal(bale_file_write(i, &(struct iovec){ "abc", 3 }, 1, 0,
+					 false, false), 0);
+	expect_none(i, "security.capability");
+	assert_int_equal(set(i, "security.capability", "x", 0), 0);
+	a.valid = BALE_SET_SIZE;
+	a.size = 1;
+	assert_int_equal(bale_inode_setattr(i, &a), 0);
+	expect_none(i, "security.capability");
+	expect(i, "user.other", "x");
 	assert_int_equal(chmod_(f->root, 02755), 0);
 	a.valid = BALE_SET_UID;
 	assert_int_equal(bale_inode_setattr(f->root, &a), 0);
@@ -145,6 +157,30 @@ static void test_atime(void **state)
 	i = fx_get(f->root, "a");
 	assert_int_equal(fx_row(i).atime.tv_sec, at.tv_sec);
 	assert_int_equal(fx_row(i).atime.tv_nsec, at.tv_nsec);
+	bale_inode_put(i);
+}
+
+static void test_atime_of_reads(void **state)
+{
+	struct fixture *f = *state;
+	struct bale_inode *i = fx_mk(f->root, "a", S_IFREG | 0644);
+	struct bale_setattr a = { .valid = BALE_SET_ATIME, .atime = { 9, 0 } };
+	struct bale_read rd;
+
+	assert_int_equal(bale_file_write(i, &(struct iovec){ "abc", 3 }, 1, 0,
+					 false, false), 0);
+	assert_int_equal(bale_inode_setattr(i, &a), 0);
+	assert_int_equal(bale_file_read(i, 5, 3, &rd), 0);
+	bale_file_read_done(&rd);
+	assert_int_equal(fx_row(i).atime.tv_sec, 9); /* nothing was read */
+	assert_int_equal(bale_file_read(i, 0, 3, &rd), 0);
+	bale_file_read_done(&rd);
+	assert_true(fx_row(i).atime.tv_sec > 9);
+	assert_int_equal(bale_inode_set_flags(i, BALE_INODE_NOATIME), 0);
+	assert_int_equal(bale_inode_setattr(i, &a), 0);
+	assert_int_equal(bale_file_read(i, 0, 3, &rd), 0);
+	bale_file_read_done(&rd);
+	assert_int_equal(fx_row(i).atime.tv_sec, 9);
 	bale_inode_put(i);
 }
 
@@ -384,6 +420,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		FX_TEST(test_setattr),	   FX_TEST(test_kill_priv),
 		FX_TEST(test_flags),	   FX_TEST(test_atime),
+		FX_TEST(test_atime_of_reads),
 		FX_TEST(test_xattr),	   FX_TEST(test_many_xattrs),
 		FX_TEST(test_codec),	   FX_TEST(test_access_acl),
 		FX_TEST(test_default_acl),
