@@ -197,14 +197,10 @@ static inline int fix_check(uint64_t id)
 	return r;
 }
 
-BALE_PRINTF(2, 0)
-static inline void fix_name(char buf[192], const char *fmt, uint64_t number)
-{
-	char name[48];
-
-	snprintf(name, sizeof(name), fmt, (unsigned long long)number);
-	snprintf(buf, 192, "%s/%s", fix_path, name);
-}
+/* A macro, so that compilers see the format. */
+#define fix_name(buf, fmt, number)                \
+	snprintf(buf, 192, "%s/" fmt, fix_path, \
+		 (unsigned long long)(number))
 
 static inline void fix_seg_path(char buf[192], uint64_t segment)
 {
