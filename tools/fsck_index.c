@@ -44,8 +44,9 @@ static bool is_damage(int r)
 /* Also when nothing may be written: the passes then use one built aside. */
 static void distrust(struct bale_fsck *f, const char *why)
 {
-	/* The index may be deleted at any time: that is no damage. */
-	if (strcmp(why, "missing"))
+	/* The index may be deleted at any time, and on a full disk its first
+	 * commit may never have found room: that is no damage. */
+	if (strcmp(why, "missing") && strcmp(why, "unfinished"))
 		bale_fsck_problem(f, BALE_FSCK_index, "index: %s", why);
 	f->want_rebuild = true;
 }

@@ -198,11 +198,13 @@ static size_t active_bytes(struct bale_meta *m)
 
 static int work(struct bale_meta *m)
 {
+	bool due = bale_ckpt_due(m);
 	int r = 0;
 
-	if (atomic_load(&m->frozen) || active_bytes(m) > IDLE_BYTES)
+	/* A checkpoint lets go of the log up to where the index is. */
+	if (due || atomic_load(&m->frozen) || active_bytes(m) > IDLE_BYTES)
 		r = apply_claimed(m);
-	if (!r && bale_ckpt_due(m))
+	if (!r && due)
 		r = bale_ckpt_write(m);
 	return r;
 }
@@ -229,7 +231,8 @@ static void wait_for_work_locked(struct bale_meta *m, uint64_t ns, bool failed)
 	uint64_t now, end = bale_now_ns() + ns;
 
 	while (!m->stop && (now = bale_now_ns()) < end &&
-	       (failed || active_bytes(m) < FREEZE_BYTES))
+	       (failed ||
+		(active_bytes(m) < FREEZE_BYTES && !bale_ckpt_due(m))))
 		bale_cond_wait_for(&m->apply_cond, &m->stage_lock, end - now);
 }
 

@@ -31,12 +31,25 @@ static void ckpt_name(char buf[32], uint64_t lsn)
 	snprintf(buf, 32, "ckpt/%016" PRIx64, lsn);
 }
 
+/* So little room that the log must not grow as it likes: then checkpoints come
+ * early, and one is kept. */
+static bool is_tight(struct bale_meta *m)
+{
+	uint64_t total, left;
+
+	return !m->st->io->ops->space(m->st->io, &total, &left) &&
+	       left < (uint64_t)4 * DUE_BYTES;
+}
+
 bool bale_ckpt_due(struct bale_meta *m)
 {
 	uint64_t grown = bale_wal_end(m->wal).lsn - m->ckpt_at;
 	uint64_t last = atomic_load(&m->ckpt_bytes);
+	uint64_t early = (uint64_t)4 << m->st->super.log_bits;
 
-	return grown > (last > DUE_BYTES ? last : DUE_BYTES);
+	if (grown > (last > DUE_BYTES ? last : DUE_BYTES))
+		return true;
+	return grown > (last > early ? last : early) && is_tight(m);
 }
 
 bool bale_ckpt_cheap(struct bale_meta *m)
@@ -164,9 +177,17 @@ static void retire(struct bale_meta *m, uint64_t fresh)
 		ckpt_name(name, gone);
 		io->ops->unlink(io, name);
 	}
-	/* With one checkpoint only, the log of old is its second source. */
+	if (m->ckpt_lsn[1] != UINT64_MAX && is_tight(m)) {
+		ckpt_name(name, m->ckpt_lsn[1]);
+		io->ops->unlink(io, name);
+		m->ckpt_lsn[1] = UINT64_MAX;
+	}
+	/* With one checkpoint only, the log of old is its second source: where
+	 * there is room for it. */
 	if (m->ckpt_lsn[1] != UINT64_MAX)
 		bale_wal_release(m->wal, m->ckpt_lsn[1]);
+	else if (is_tight(m))
+		bale_wal_release(m->wal, m->ckpt_lsn[0]);
 }
 
 int bale_ckpt_write(struct bale_meta *m)

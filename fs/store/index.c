@@ -120,8 +120,9 @@ static int audit(struct bale_meta *m, int fd, char *why, size_t cap)
 
 	if (r)
 		return r;
-	if (!s.have_last ||
-	    memcmp(s.last.uuid, m->st->super.uuid, sizeof(s.last.uuid)))
+	if (!s.have_last)
+		snprintf(why, cap, "unfinished"); /* nothing was ever applied */
+	else if (memcmp(s.last.uuid, m->st->super.uuid, sizeof(s.last.uuid)))
 		snprintf(why, cap, "of another store");
 	else if (memcmp(s.now.digest, s.last.digest, sizeof(s.now.digest)) ||
 		 memcmp(s.now.rows, s.last.rows, sizeof(s.now.rows)))

@@ -489,11 +489,15 @@ int bale_meta_format(struct bale_store *st, const struct bale_inode_row *root)
 uint64_t bale_meta_space_need(struct bale_meta *m)
 {
 	uint64_t index = m->kv ? bale_kv_bytes(m->kv) : 0;
+	uint64_t ckpt = atomic_load(&m->ckpt_bytes);
 	uint64_t growth = index / 8 > (4 << 20) ? index / 8 : 4 << 20;
 
-	/* Two log files, a checkpoint larger than the last, index growth. */
-	return 2 * ((uint64_t)1 << m->st->super.log_bits) +
-	       atomic_load(&m->ckpt_bytes) * 5 / 4 + growth;
+	if (ckpt < index)
+		ckpt = index;
+	/* The log grows by four files before a tight disk gets a checkpoint,
+	 * and by two while that is written; the checkpoint; index growth. */
+	return 6 * ((uint64_t)1 << m->st->super.log_bits) + ckpt * 5 / 4 +
+	       growth;
 }
 
 void bale_meta_stats(struct bale_meta *m, struct bale_meta_stats *ret)
