@@ -24,7 +24,7 @@ CHECKS = {
     "headers": lambda root, build, cc, cxx="":
         lint_build.check_headers(root, build, cc, cxx),
     "symbols": lambda root, *libraries: lint_build.check_symbols(libraries),
-    "help": lambda root, program, *links: lint_help.check(program, links),
+    "help": lambda root, program, *links: lint_help.check(root, program, links),
     "spelling": lint_tools.check_spelling,
     "shell": lint_tools.check_shell,
     "python": lint_tools.check_python,

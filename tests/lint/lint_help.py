@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command's --help: on standard output, at most 80 columns, exit 0;
 a wrong option: one line on standard error, exit 2 or what the command's
-callers expect."""
+callers expect. And its manual page has the same long options."""
 import os
 import re
 import subprocess
@@ -37,6 +37,28 @@ def check_help(argv, label):
             yield f"{label} --help: more than 80 columns: {line}"
 
 
+def check_manual(root, argv, label):
+    """The page has every long option that --help has, and no other; --help
+    itself is told once, in balefs(8)."""
+    command = label.split()[-1]
+    pages = [f"tools/man/{name}.8"
+             for name in (f"balefs-{command}", f"{command}.balefs", command)]
+    pages = [p for p in pages if os.path.exists(os.path.join(root, p))]
+    if not pages:
+        yield f"{label}: no manual page in tools/man"
+        return
+    with open(os.path.join(root, pages[0]), encoding="utf-8") as f:
+        page = f.read().replace("\\-", "-")
+    page = re.sub(r"\\f.|\\&", "", page)
+    text = run([*argv, "--help"]).stdout.decode(errors="replace")
+    option = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+    helped, written = set(option.findall(text)), set(option.findall(page))
+    for name in sorted(helped - written - {"--help"}):
+        yield f"{pages[0]}: {name} is missing"
+    for name in sorted(written - helped):
+        yield f"{label} --help: {name} is missing, {pages[0]} has it"
+
+
 def check_wrong_option(argv, label):
     done = run([*argv, "--no-such-option"])
     wanted = USAGE_EXITS.get(label.split()[-1], 2)
@@ -48,15 +70,17 @@ def check_wrong_option(argv, label):
         yield f"{label} --no-such-option: standard error does not name it"
 
 
-def check(program, links):
+def check(root, program, links):
     problems = list(check_help([program], "balefs"))
     out = run([program, "--help"]).stdout.decode(errors="replace")
     commands = commands_of(out)
     if len(commands) < 3:
         problems.append(f"balefs --help lists {commands}")
     for command in commands:
+        argv, label = [program, command], f"balefs {command}"
         for part in (check_help, check_wrong_option):
-            problems.extend(part([program, command], f"balefs {command}"))
+            problems.extend(part(argv, label))
+        problems.extend(check_manual(root, argv, label))
     with tempfile.TemporaryDirectory() as folder:
         for link in links:
             path = os.path.join(folder, link)

@@ -169,26 +169,37 @@ class Build(Tree):
 
 
 class Help(Tree):
-    GOOD = ('case $*,$1 in *--help*) echo "usage: x"; echo "  mkfs  makes";'
+    GOOD = ('case $*,$1 in *--help*) echo "usage: x --help"; echo "  mkfs  makes";'
             'echo "  dump  shows"; echo "  stats  counts";; '
             '*) echo "x: no option $*" >&2; exit 2;; esac\n')
+
+    page = "\\-\\-help\n"
 
     def check(self, script):
         path = self.write("program", "#!/bin/sh\n" + script)
         os.chmod(path, 0o755)
-        return lint_help.check(path, ["fsck.balefs"])
+        for command in ("mkfs", "dump", "stats"):
+            self.write(f"tools/man/balefs-{command}.8", self.page)
+        return lint_help.check(self.root, path, ["fsck.balefs"])
 
     def test_good(self):
         # the link's exit is fsck's: bit 4
         self.one(self.check(self.GOOD), "fsck.balefs --no-such-option: exit 2")
 
     def test_bad(self):
-        long = self.GOOD.replace("usage: x", "usage: x" + "x" * 80)
+        long = self.GOOD.replace("usage: x", "usage: " + "x" * 80)
         self.assertIn("80 columns", self.check(long)[0])
-        error = self.GOOD.replace('"usage: x"', '"usage: x" >&2')
+        error = self.GOOD.replace('--help";', '--help" >&2;')
         self.assertTrue(any("standard error" in p for p in self.check(error)))
         quiet = self.GOOD.replace("exit 2", "exit 0")
         self.assertTrue(any("exit 0" in p for p in self.check(quiet)))
+
+    def test_manual(self):
+        self.page = "\\-\\-help\n\\fB\\-\\-deep\\fR\n"
+        self.assertIn("--help: --deep is missing", self.check(self.GOOD)[0])
+        self.page = ".TH X 8\n"
+        deep = self.GOOD.replace("x --help", "x --help --deep")
+        self.assertIn("8: --deep is missing", self.check(deep)[0])
 
 
 class Tools(Tree):
