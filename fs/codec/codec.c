@@ -272,9 +272,8 @@ static int run_decode(struct bale_job *job)
 		return -EOPNOTSUPP;
 	/* Nothing is only ever nothing; codecs need not think of it. */
 	if (!job->dst_cap)
-		return job->codec == BALE_CODEC_raw && !job->src_len ?
-			       0 :
-			       -EUCLEAN;
+		return job->codec == BALE_CODEC_raw && !job->src_len ? 0 :
+								       -EUCLEAN;
 	ctx = bale_codec_ctx_get();
 	if (!ctx)
 		return -ENOMEM;

@@ -27,7 +27,7 @@ int bale_codec_policy_parse(const char *text, struct bale_codec_policy *ret);
 /* The inverse; writes at most cap bytes with the NUL. */
 void bale_codec_policy_text(struct bale_codec_policy p, char *buf, size_t cap);
 
-/* Largest output of any encoder for len input bytes (len <= BALE_EXTENT_MAX). */
+/* Largest output of any encoder for len <= BALE_EXTENT_MAX bytes. */
 size_t bale_codec_bound(size_t len);
 
 /* Run one job on the calling thread; fills the job's results. */
@@ -38,7 +38,7 @@ int bale_engine_cpu_create(unsigned int nr_workers, struct bale_engine **ret);
 /* Runs everything inside submit(), in order: the reference for tests. */
 int bale_engine_serial_create(struct bale_engine **ret);
 
-/* Submit and wait. */
+/* Submit and wait. Not inside a done(): that is a worker of the engine. */
 int bale_engine_run(struct bale_engine *e, struct bale_job *jobs, size_t nr);
 void bale_engine_destroy(struct bale_engine *e); /* NULL is fine */
 

@@ -7,18 +7,17 @@
  * Each window of 128 KiB is looked at for both, the cheap one first, and the
  * first sign of either ends the probe, so that text pays for one histogram:
  *
- * 1. order-0 entropy of 16 slices of 256 bytes, evenly spread. Skew that an
- *    entropy coder would turn into 1/16 of the size is below 7.5 bits.
- * 2. repeats: 4-byte strings at every 64th byte of the whole window go into a
- *    table; every position of the slices looks itself up there. A long repeat
- *    anywhere in the window is found at any distance and alignment (a part f
- *    of the window that repeats elsewhere gives 64 * f hits), and so are values
- *    that come from a small set. Random bytes give 0.002 hits.
+ * 1. order-0 entropy of 16 slices of 128 bytes, evenly spread: below 7.65 bits
+ *    an entropy coder may win something (2048 random bytes measure as 7.91).
+ * 2. repeats: 4-byte strings at every 64th byte of the window go into a table;
+ *    every position of the slices looks itself up there. A long repeat is found
+ *    at any distance and alignment (a part f of the window that stands there
+ *    twice gives 32 * f hits), and so are values that come from a small set.
+ *    Random bytes give 0.001 hits.
  *
- * A wrong "raw" costs space for ever, a wrong "zstd" costs 60 us once: the
- * thresholds lean to zstd. Figures: docs/codec.md.
+ * A wrong "raw" costs space for ever, a wrong "zstd" costs microseconds once:
+ * the thresholds lean to zstd. Figures: docs/codec.md.
  */
-#include <math.h>
 #include <string.h>
 
 #include "fs/codec/codec_impl.h"
@@ -27,11 +26,11 @@ enum {
 	WINDOW = 128 << 10,
 	SAMPLES = BALE_PROBE_SLICES * BALE_PROBE_SLICE,
 	STRIDE = 64,
-	HITS_MIN = 3,
+	HITS_MIN = 2,
 	HITS_MANY = SAMPLES / 16,
 };
 
-static const float flat_bits = 7.5F;
+static const float flat_bits = 7.65F;
 
 static uint32_t load32(const uint8_t *p)
 {
@@ -51,11 +50,23 @@ static const uint8_t *slice(const uint8_t *src, size_t len, size_t idx)
 	return src + (len - BALE_PROBE_SLICE) * idx / (BALE_PROBE_SLICES - 1);
 }
 
+/* log2 of n >= 1, to 0.01: the exponent, and a parabola for the rest. */
+static float log2_of(uint32_t n)
+{
+	float f = (float)n;
+	uint32_t bits;
+	float m;
+
+	memcpy(&bits, &f, sizeof(bits));
+	m = (float)(bits & 0x7fffff) / 8388608.0F;
+	return (float)(bits >> 23) - 127.0F + m * (1.3465F - 0.3465F * m);
+}
+
 /* Bits per byte of the slices. Four histograms, because runs of one value
  * would wait for one counter. */
 static float entropy(struct bale_codec_ctx *ctx, const uint8_t *src, size_t len)
 {
-	uint32_t(*count)[256] = ctx->probe.count;
+	uint16_t(*count)[256] = ctx->probe.count;
 	float sum = 0;
 
 	memset(count, 0, sizeof(ctx->probe.count));
@@ -70,36 +81,39 @@ static float entropy(struct bale_codec_ctx *ctx, const uint8_t *src, size_t len)
 		}
 	}
 	for (size_t v = 0; v < 256; v++) {
-		uint32_t n = count[0][v] + count[1][v] + count[2][v] +
+		uint32_t n = (uint32_t)count[0][v] + count[1][v] + count[2][v] +
 			     count[3][v];
 
-		if (n)
-			sum += (float)n * log2f((float)n);
+		sum += n ? (float)n * log2_of(n) : 0;
 	}
-	return log2f(SAMPLES) - sum / SAMPLES;
+	return log2_of(SAMPLES) - sum / SAMPLES;
 }
 
-/* Positions of the slices whose 4 bytes stand elsewhere in the window too. */
+/*
+ * Positions of the slices whose 4 bytes stand at a multiple of STRIDE in the
+ * window too. The table holds the strings themselves; an empty slot is the
+ * string of zeros, which is a repeat by any name.
+ */
 static unsigned int count_hits(struct bale_codec_ctx *ctx, const uint8_t *src,
 			       size_t len)
 {
-	uint32_t *place = ctx->probe.place;
+	uint32_t *seen = ctx->probe.seen;
 	unsigned int hits = 0;
 
-	memset(place, 0, sizeof(ctx->probe.place));
 	for (size_t i = 0; i + 4 <= len; i += STRIDE) {
 		uint32_t v = load32(src + i);
 
-		place[slot(v)] = (uint32_t)i;
+		seen[slot(v)] = v;
 	}
 	for (size_t s = 0; s < BALE_PROBE_SLICES; s++) {
 		const uint8_t *p = slice(src, len, s);
+		size_t self = (size_t)(p - src) % STRIDE;
 
 		for (size_t i = 0; i + 4 <= BALE_PROBE_SLICE; i++) {
 			uint32_t v = load32(p + i);
-			const uint8_t *q = src + place[slot(v)];
 
-			hits += load32(q) == v && q != p + i;
+			/* A string that is in the table itself is no repeat. */
+			hits += seen[slot(v)] == v && (self + i) % STRIDE;
 		}
 	}
 	return hits;
@@ -108,11 +122,12 @@ static unsigned int count_hits(struct bale_codec_ctx *ctx, const uint8_t *src,
 enum bale_probe_verdict bale_codec_probe(struct bale_codec_ctx *ctx,
 					 const uint8_t *src, size_t len)
 {
+	memset(ctx->probe.seen, 0, sizeof(ctx->probe.seen));
 	for (size_t off = 0; off < len; off += WINDOW) {
 		size_t n = len - off < WINDOW ? len - off : WINDOW;
 		unsigned int hits;
 
-		/* A short rest says nothing; it is no 1/16 of the extent. */
+		/* Too short to say anything, and no 1/16 of the extent. */
 		if (off && n < SAMPLES)
 			break;
 		if (entropy(ctx, src + off, n) < flat_bits)

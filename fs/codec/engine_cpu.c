@@ -71,10 +71,10 @@ static _Thread_local struct cpu *worker_of;
 static struct queue *choose_queue_locked(struct cpu *c) BALE_REQUIRES(c->lock)
 {
 	bool encode_first = ++c->turn % ENCODE_TURN == 0;
-	struct queue *first = &c->queues[encode_first ? BALE_JOB_ENCODE :
-							BALE_JOB_DECODE];
-	struct queue *second = &c->queues[encode_first ? BALE_JOB_DECODE :
-							 BALE_JOB_ENCODE];
+	struct queue *first =
+		&c->queues[encode_first ? BALE_JOB_ENCODE : BALE_JOB_DECODE];
+	struct queue *second =
+		&c->queues[encode_first ? BALE_JOB_DECODE : BALE_JOB_ENCODE];
 
 	if (!bale_list_empty(&first->batches))
 		return first;

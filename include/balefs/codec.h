@@ -66,7 +66,7 @@ enum bale_job_op {
  * Encode: src/src_len -> dst/dst_cap with policy `codec` (maybe auto) and
  * `level` (0: the codec's default). An encoder never fails for content: what
  * does not shrink comes back as raw with `reason` set and, so that nothing is
- * copied, `len == src_len` and dst untouched (ret_codec == raw: take src).
+ * copied, `len == src_len` and dst undefined (ret_codec == raw: take src).
  * dst_cap must be at least bale_codec_bound(src_len).
  *
  * Decode: codec/filter as stored, dst_cap == the exact decoded length (from

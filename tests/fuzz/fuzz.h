@@ -15,13 +15,13 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* An assert that every build has. */
-#define FUZZ_ASSERT(x)                                                    \
-	do {                                                              \
-		if (!(x)) {                                               \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, \
-				#x);                                      \
-			abort();                                          \
-		}                                                         \
+#define FUZZ_ASSERT(x)                                                         \
+	do {                                                                   \
+		if (!(x)) {                                                    \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__,     \
+				#x);                                           \
+			abort();                                               \
+		}                                                              \
 	} while (0)
 
 #endif

@@ -52,8 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	unit = table + (len + BALE_UNIT_SIZE - 1) / BALE_UNIT_SIZE * 4;
 	for (size_t off = 0; off < len; off += BALE_UNIT_SIZE) {
-		size_t raw = len - off < BALE_UNIT_SIZE ? len - off :
-							  BALE_UNIT_SIZE;
+		size_t raw =
+			len - off < BALE_UNIT_SIZE ? len - off : BALE_UNIT_SIZE;
 		size_t n;
 		le32 e;
 

@@ -19,7 +19,7 @@ static size_t make_content(uint8_t *p, const uint8_t *data, size_t size,
 	for (unsigned int i = 0; i <= times && n + size <= CONTENT_MAX; i++) {
 		memcpy(p + n, data, size);
 		if (size && i)
-			p[n + i * 31 % size] ^= (uint8_t)i;
+			p[n + (size_t)i * 31 % size] ^= (uint8_t)i;
 		n += size;
 	}
 	return n;

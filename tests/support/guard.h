@@ -28,8 +28,8 @@ static inline void guard_init(struct guard *g, size_t cap)
 	g->map = mmap(NULL, g->cap + 2 * GUARD_PAGE, PROT_NONE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (g->map == MAP_FAILED ||
-	    (g->cap && mprotect(g->map + GUARD_PAGE, g->cap,
-				PROT_READ | PROT_WRITE))) {
+	    (g->cap &&
+	     mprotect(g->map + GUARD_PAGE, g->cap, PROT_READ | PROT_WRITE))) {
 		perror("guard");
 		abort();
 	}

@@ -24,17 +24,16 @@ enum { NR_ENGINES = 3, GUARD = 64, CANARY = 0xa5 };
 static struct bale_engine *engines[NR_ENGINES];
 
 static const size_t sizes[] = {
-	1,	2,	3,	7,	8,	 9,	 31,	 32,
-	33,	63,	64,	65,	127,	 128,	 129,	 1000,
-	4095,	32767,	32768,	65535,	65536,	 65537,	 131071, 131072,
+	1,	2,	3,	 7,	  8,	   9,	  31,	  32,
+	33,	63,	64,	 65,	  127,	   128,	  129,	  1000,
+	4095,	32767,	32768,	 65535,	  65536,   65537, 131071, 131072,
 	131073, 262144, 1 << 20, 4194303, 4 << 20,
 };
 
 static const struct bale_codec_policy policies[] = {
-	{ BALE_CODEC_raw, 0 },	 { BALE_CODEC_fill, 0 },
-	{ BALE_CODEC_lz4, 0 },	 { BALE_CODEC_zstd, 0 },
-	{ BALE_CODEC_zstd, -7 }, { BALE_CODEC_zstd, 1 },
-	{ BALE_CODEC_zstd, 6 },	 { BALE_CODEC_auto, 0 },
+	{ BALE_CODEC_raw, 0 },	{ BALE_CODEC_fill, 0 },	 { BALE_CODEC_lz4, 0 },
+	{ BALE_CODEC_zstd, 0 }, { BALE_CODEC_zstd, -7 }, { BALE_CODEC_zstd, 1 },
+	{ BALE_CODEC_zstd, 6 }, { BALE_CODEC_auto, 0 },
 };
 
 enum {
@@ -250,8 +249,8 @@ static void nothing_is_raw(void **state)
 		bale_codec_run(&job);
 		assert_int_equal(job.status, c == BALE_CODEC_raw ? 0 :
 					     bale_codec_known(c, 0) ?
-							       -EUCLEAN :
-							       -EOPNOTSUPP);
+								   -EUCLEAN :
+								   -EOPNOTSUPP);
 		free(job.dst);
 	}
 }
@@ -262,9 +261,8 @@ static void patterns_become_fills(void **state)
 		const char *text;
 		size_t period;
 	} cases[] = {
-		{ "\0\0\0\0\0\0\0\0", 1 }, { "aaaaaaaa", 1 },
-		{ "abababab", 2 },	   { "abcdabcd", 4 },
-		{ "abcdefgh", 8 },	   { "aaaaaaab", 8 },
+		{ "\0\0\0\0\0\0\0\0", 1 }, { "aaaaaaaa", 1 }, { "abababab", 2 },
+		{ "abcdabcd", 4 },	   { "abcdefgh", 8 }, { "aaaaaaab", 8 },
 		{ "aaabaaab", 4 },
 	};
 	uint8_t *src = must_alloc(131072);
@@ -294,9 +292,8 @@ static void patterns_become_fills(void **state)
 			struct bale_job job = encode_one(policies[1], src, len);
 
 			assert_int_equal(job.ret_codec, BALE_CODEC_raw);
-			assert_int_equal(job.reason,
-					 len < 64 ? BALE_RAW_small :
-						    BALE_RAW_grew);
+			assert_int_equal(job.reason, len < 64 ? BALE_RAW_small :
+								BALE_RAW_grew);
 			free(job.dst);
 		}
 	}
@@ -310,8 +307,8 @@ static void zeros_of_any_length_are_a_fill(void **state)
 	(void)state;
 	for (size_t len = 1; len <= sizeof(zeros); len++) {
 		for (size_t p = 0; p < NR_POLICIES; p++) {
-			struct bale_job job = encode_one(policies[p], zeros,
-							 len);
+			struct bale_job job =
+				encode_one(policies[p], zeros, len);
 
 			assert_int_equal(job.ret_codec, BALE_CODEC_fill);
 			assert_int_equal(job.len, 1);
@@ -367,7 +364,8 @@ static void content_chooses_the_codec(void **state)
 	free(random);
 }
 
-/* What zstd:1 would have shrunk, the probe must not call raw. True: it shrank. */
+/* What zstd:1 would have shrunk, the probe must not call raw. True: it shrank.
+ */
 static bool probe_agrees(const uint8_t *p, size_t len)
 {
 	struct bale_codec_policy level1 = { BALE_CODEC_zstd, 1 };
@@ -456,9 +454,9 @@ static void lz4_units_are_plain_blocks(void **state)
 			assert_memory_equal(unit, src + i * 65536, raw);
 			continue;
 		}
-		assert_int_equal(LZ4_decompress_safe(unit, (char *)out, (int)n,
-						     65536),
-				 raw);
+		assert_int_equal(
+			LZ4_decompress_safe(unit, (char *)out, (int)n, 65536),
+			raw);
 		assert_memory_equal(out, src + i * 65536, raw);
 	}
 	assert_int_equal(pos, job.len);
@@ -537,8 +535,8 @@ static int decode_frame(const void *frame, size_t n, const uint8_t *want,
 	int status = 0;
 
 	for (size_t e = 0; e < NR_ENGINES; e++) {
-		struct bale_job job = decode_job(BALE_CODEC_zstd, frame, n,
-						 len);
+		struct bale_job job =
+			decode_job(BALE_CODEC_zstd, frame, n, len);
 
 		assert_int_equal(bale_engine_run(engines[e], &job, 1), 0);
 		assert_guard(&job);

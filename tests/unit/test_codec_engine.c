@@ -382,9 +382,9 @@ static void decode_overtakes_encode(void **state)
 			c[i].jobs->op = BALE_JOB_ENCODE;
 			c[i].jobs->src_len = LEN / 2;
 		}
-		assert_int_equal(e->ops->submit(e, c[i].jobs, 1, note_when,
-						&order[i]),
-				 0);
+		assert_int_equal(
+			e->ops->submit(e, c[i].jobs, 1, note_when, &order[i]),
+			0);
 	}
 	gate_done(&g);
 	bale_engine_destroy(e);
@@ -421,12 +421,11 @@ static void reading_does_not_stop_writing(void **state)
 		reads.jobs[i].src_len = reads.nr * LEN;
 		reads.jobs[i].dst_cap = reads.nr * LEN;
 	}
-	assert_int_equal(e->ops->submit(e, reads.jobs, reads.nr, note_when,
-					&read_order),
-			 0);
-	assert_int_equal(e->ops->submit(e, one.jobs, 1, note_when,
-					&write_order),
-			 0);
+	assert_int_equal(
+		e->ops->submit(e, reads.jobs, reads.nr, note_when, &read_order),
+		0);
+	assert_int_equal(
+		e->ops->submit(e, one.jobs, 1, note_when, &write_order), 0);
 	bale_engine_destroy(e);
 	assert_int_equal(write_order.when, 1);
 	assert_int_equal(read_order.when, 2);

@@ -54,10 +54,12 @@ static void append_token(struct bale_buf *b, const char *tok, unsigned int line)
 
 	if (!strcmp(tok, "-"))
 		return;
-	while (hex_digit(tok[0]) >= 0 && hex_digit(tok[1]) >= 0 &&
-	       n < sizeof(bytes)) {
-		bytes[n++] = (uint8_t)(hex_digit(tok[0]) << 4 |
-				       hex_digit(tok[1]));
+	while (n < sizeof(bytes)) {
+		int hi = hex_digit(tok[0]), lo = hi < 0 ? -1 : hex_digit(tok[1]);
+
+		if (lo < 0)
+			break;
+		bytes[n++] = (uint8_t)(hi * 16 + lo);
 		tok += 2;
 	}
 	if (*tok == '*')
@@ -156,7 +158,7 @@ static void check(const struct vector *v, const struct bale_job *job,
 	else if (job->len != (want ? 0 : v->raw_len))
 		what = "length";
 	else if (!want && v->raw_len &&
-		 memcmp(job->dst, v->content.data, v->raw_len))
+		 memcmp(job->dst, v->content.data, v->raw_len) != 0)
 		what = "content";
 	if (!what)
 		return;
