@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fs/base/clock.h"
@@ -18,6 +20,8 @@
 #include "fs/fuse/mounts.h"
 #include "fs/fuse/reply.h"
 #include "fs/fuse/session_int.h"
+
+extern char **environ;
 
 enum {
 	MAX_WRITE = 1 << 20, /* the most that the kernel sends at once */
@@ -217,11 +221,23 @@ static void *ready_thread(void *arg)
 	return NULL;
 }
 
+/*
+ * By a program of its own. A thread of ours that waits in the kernel for our
+ * own answers could not die with us: SIGKILL would leave it waiting with the
+ * device open, and so nobody would ever get an error instead of an answer.
+ */
 int bale_session_sync_pages(struct bale_session *s)
 {
-	bale_autoclose int fd = open(s->mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char *argv[] = { "sync", "-f", "--", (char *)s->mnt, NULL };
+	int status;
+	pid_t pid;
 
-	return fd < 0 || syncfs(fd) ? -errno : 0;
+	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ))
+		return -ENOENT;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EIO;
 }
 
 /*

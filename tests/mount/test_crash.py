@@ -118,6 +118,28 @@ def test_kill_direct(rig):
     rounds(rig, "", "io=direct")
 
 
+def test_killed_while_syncing(rig):
+    """A daemon that was having its own pages written dies all the same, and
+    whoever waited for it gets an error."""
+    rig.mkfs()
+    for n in range(4):
+        rig.mount("commit=0.01", foreground=True)
+
+        def writer():
+            try:
+                fd = os.open(rig.path("f"), os.O_CREAT | os.O_WRONLY)
+                while True:
+                    os.pwrite(fd, os.urandom(1 << 20), n << 20)
+            except OSError:
+                pass
+        t = threading.Thread(target=writer, daemon=True)
+        t.start()
+        time.sleep(0.5 + n / 7)
+        rig.kill()
+        t.join(10)
+        assert not t.is_alive(), "the writer still waits"
+
+
 def test_rename_over_without_fsync(rig):
     """Old or new, whole; never empty, never a mix."""
     rig.mkfs()

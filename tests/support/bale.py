@@ -130,7 +130,7 @@ class Rig:
     def kill(self):
         """SIGKILL to a foreground daemon: all that it held is gone."""
         self.daemon.kill()
-        self.daemon.wait()
+        self.daemon.wait(timeout=20)
         self.daemon = None
         run("umount", "-l", self.mnt)
 
