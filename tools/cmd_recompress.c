@@ -14,9 +14,11 @@
 #include "fs/base/mem.h"
 #include "fs/codec/codec.h"
 #include "tools/cmd.h"
+#include "tools/recompress.h"
 
 static const char usage[] =
 	"usage: balefs recompress [--codec POLICY] PATH..\n"
+	"       balefs recompress [--codec POLICY] --store STORE /PATH..\n"
 	"\n"
 	"Code files on a mount again; a PATH that is a directory stands for "
 	"all\n"
@@ -27,16 +29,14 @@ static const char usage[] =
 	"\n"
 	"  -c, --codec POLICY  auto, raw, lz4, zstd or zstd:LEVEL (default "
 	"auto)\n"
+	"      --store STORE   the paths are in this store, which is not "
+	"mounted\n"
 	"  -v, --verbose       a line for every file\n"
 	"      --help          this text\n"
 	"\n"
 	"Exit status: 0 done, 1 something failed, 2 wrong call.\n";
 
-static struct {
-	struct bale_codec_policy policy;
-	bool verbose;
-	uint64_t files, failed, before, after;
-} run; /* nftw() hands nothing on */
+static struct bale_recompress run; /* nftw() hands nothing on */
 
 static volatile sig_atomic_t stopped;
 
@@ -46,11 +46,16 @@ static void on_signal(int sig)
 	stopped = 1;
 }
 
-static int fail(const char *path, int err)
+bool bale_recompress_stopped(void)
+{
+	return stopped;
+}
+
+int bale_recompress_failed(struct bale_recompress *r, const char *path, int err)
 {
 	bale_cmd_error("%s: %s", path,
 		       err == ENOTTY ? "not on a balefs mount" : strerror(err));
-	run.failed++;
+	r->failed++;
 	return 0;
 }
 
@@ -62,7 +67,7 @@ static int one_file(const char *path)
 		open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd < 0 || ioctl(fd, BALE_IOC_RECOMPRESS, &x))
-		return fail(path, errno);
+		return bale_recompress_failed(&run, path, errno);
 	run.files++;
 	run.before += x.before;
 	run.after += x.after;
@@ -80,7 +85,7 @@ static int walk(const char *path, const struct stat *st, int flag,
 	if (stopped)
 		return 1;
 	if (flag == FTW_DNR || flag == FTW_NS)
-		return fail(path, EACCES);
+		return bale_recompress_failed(&run, path, EACCES);
 	return flag == FTW_F && S_ISREG(st->st_mode) ? one_file(path) : 0;
 }
 
@@ -97,16 +102,20 @@ static int recompress(const struct bale_cmd *cmd, int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "codec", required_argument, NULL, 'c' },
+		{ "store", required_argument, NULL, 's' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ 0 },
 	};
 	struct sigaction sa = { .sa_handler = on_signal };
+	const char *store = NULL;
 	int c;
 
 	run.policy.codec = BALE_CODEC_auto;
 	while ((c = getopt_long(argc, argv, ":c:v", longs, NULL)) != -1) {
 		if (c == 'v')
 			run.verbose = true;
+		else if (c == 's')
+			store = optarg;
 		else if (c != 'c')
 			return bale_cmd_bad_option(cmd, c, argv);
 		else if (bale_codec_policy_parse(optarg, &run.policy))
@@ -119,9 +128,12 @@ static int recompress(const struct bale_cmd *cmd, int argc, char **argv)
 		return bale_cmd_usage_error(cmd, "want a PATH");
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
-	for (int k = optind; k < argc && !stopped; k++)
+	if (store &&
+	    bale_recompress_store(store, argv + optind, argc - optind, &run))
+		return BALE_EXIT_FAILED;
+	for (int k = optind; !store && k < argc && !stopped; k++)
 		if (nftw(argv[k], walk, 32, FTW_PHYS | FTW_MOUNT) < 0)
-			fail(argv[k], errno);
+			bale_recompress_failed(&run, argv[k], errno);
 	report();
 	return run.failed || stopped ? BALE_EXIT_FAILED : BALE_EXIT_OK;
 }

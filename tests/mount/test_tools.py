@@ -104,7 +104,15 @@ def test_recompress(rig):
         assert f.read() == data
     assert "not on a balefs" in tool("recompress", rig.local + "/../mount.log",
                                      ok=(1,))
+    assert "in use by" in tool("recompress", "--store", rig.store, "/a",
+                               ok=(1,))
     rig.umount()
+    assert "1 files" in tool("recompress", "--store", rig.store, "-c", "lz4",
+                             "/d")
+    assert "No such" in tool("recompress", "--store", rig.store, "/none",
+                             ok=(1,))
+    s = json.loads(tool("stats", "--json", rig.store))
+    assert {c["codec"] for c in s["codecs"]} == {"zstd", "lz4"}
     assert "clean" in tool("fsck", "-n", "--deep", rig.store)
 
 
