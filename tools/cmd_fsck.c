@@ -232,7 +232,7 @@ static int run(struct bale_fsck *f)
 	int r, status;
 
 	/* What recovery does on the way is told here, in fsck's words. */
-	bale_log_set_level(BALE_LOG_WARN);
+	bale_log_set_level(BALE_LOG_ERR);
 	if (!bale_store_holder(f->path, holder, sizeof(holder))) {
 		bale_cmd_error("%s: in use by %s", f->path, holder);
 		return BALE_FSCK_ERROR;
