@@ -36,6 +36,7 @@ enum {
 	POSITION_VERSION = 1,
 	GROWTH_STEP = 16 << 20,
 	GROWTH_LOW = 8 << 20,
+	GROWTH_MIN = 256 << 10,
 };
 
 struct position_row {
@@ -257,10 +258,17 @@ static int preallocate(struct bale_kv *kv)
 		return -errno;
 	if ((uint64_t)st.st_size + GROWTH_LOW <= kv->allocated)
 		return 0;
-	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, GROWTH_STEP))
-		return errno == EOPNOTSUPP ? 0 : -errno;
-	kv->allocated = (uint64_t)st.st_size + GROWTH_STEP;
-	return 0;
+	/* On a nearly full disk less has to do: a transaction reuses pages,
+	 * and one that fails for space changes nothing. */
+	for (off_t step = GROWTH_STEP; step >= GROWTH_MIN; step /= 2) {
+		if (!fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, step)) {
+			kv->allocated = (uint64_t)(st.st_size + step);
+			return 0;
+		}
+		if (errno != ENOSPC)
+			break;
+	}
+	return errno == EOPNOTSUPP ? 0 : -errno;
 }
 
 int bale_kv_begin(struct bale_kv *kv)

@@ -454,6 +454,10 @@ int bale_meta_close(struct bale_meta *m)
 		r = bale_meta_sync(m, 0);
 		if (!r)
 			r = bale_meta_apply(m);
+		if (r == -ENOSPC) {
+			bale_space_shrink_reserve(m->st);
+			r = bale_meta_apply(m);
+		}
 		clean = !r;
 		if (!r && (bale_ckpt_due(m) || bale_ckpt_cheap(m)))
 			r = bale_ckpt_write(m);
