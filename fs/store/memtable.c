@@ -15,7 +15,7 @@ enum {
 	MAX_HEIGHT = 12, /* a quarter of the nodes go one level up: 4^12 */
 	CHUNK = 256 << 10,
 	LARGE = 32 << 10,
-	HASH_BITS = 16,
+	HASH_BITS = 18,
 };
 
 typedef struct bale_mem_node *_Atomic link;
