@@ -73,8 +73,7 @@ int bale_meta_move_rows(struct bale_meta *m, struct bale_memtable *mt,
 			more = next_row(&mv, &row);
 		}
 		if (!r)
-			r = bale_kv_commit(m->kv, more ? NULL : &pos->lsn,
-					   more ? NULL : &pos->seq);
+			r = bale_kv_commit(m->kv, more ? NULL : pos);
 	} while (!r && more);
 	return r;
 }

@@ -313,7 +313,7 @@ static int load_ops(struct loader *l, const uint8_t *body, size_t len)
 			r = bale_kv_put(l->m->kv, &row);
 		if (!r && ++l->in_txn == LOAD_ROWS) {
 			l->in_txn = 0;
-			r = bale_kv_commit(l->m->kv, NULL, NULL);
+			r = bale_kv_commit(l->m->kv, NULL);
 		}
 		if (r)
 			return r;
@@ -361,6 +361,7 @@ static int load_one(struct loader *l, struct bale_wal_position *ret_from,
 	if (!r)
 		r = bale_ckpt_end_decode(tail, sizeof(tail), ret_end_lsn, &rows,
 					 &chunks);
+	ret_from->last_lsn = BALE_WAL_NONE;
 	l->off = 0;
 	l->nr_rows = l->nr_chunks = 0;
 	if (!r)
@@ -373,7 +374,7 @@ static int load_one(struct loader *l, struct bale_wal_position *ret_from,
 	if (!r && (l->nr_rows != rows || l->nr_chunks != chunks))
 		r = -EUCLEAN;
 	if (!r && l->in_txn)
-		r = bale_kv_commit(l->m->kv, NULL, NULL);
+		r = bale_kv_commit(l->m->kv, NULL);
 	l->in_txn = 0;
 	return r;
 }

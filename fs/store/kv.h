@@ -19,6 +19,7 @@ struct bale_kv_txn; /* a read transaction */
 struct bale_kv_position {
 	uint8_t uuid[16];
 	uint64_t lsn, seq; /* the next record to replay; seq 0: unfinished */
+	uint64_t last_lsn; /* of the record before it */
 	uint64_t digest[BALE_TABLE_NR][2];
 	uint64_t rows[BALE_TABLE_NR];
 };
@@ -70,8 +71,8 @@ void bale_kv_iter_close(struct bale_kv_iter *it); /* NULL is fine */
  * failed put or commit has ended the transaction. */
 int bale_kv_begin(struct bale_kv *kv);
 int bale_kv_put(struct bale_kv *kv, const struct bale_mem_row *row);
-int bale_kv_commit(struct bale_kv *kv, const uint64_t *lsn,
-		   const uint64_t *seq);
+struct bale_wal_position;
+int bale_kv_commit(struct bale_kv *kv, const struct bale_wal_position *pos);
 void bale_kv_abort(struct bale_kv *kv);
 
 /* What a row adds to its table's digest. */

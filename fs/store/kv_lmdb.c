@@ -24,6 +24,7 @@
 #include "fs/base/log.h"
 #include "fs/base/mem.h"
 #include "fs/base/thread.h"
+#include "fs/store/wal.h"
 
 /* Address space only; fall back for small machines and sanitizers. */
 static const size_t map_sizes[] = { (size_t)1 << 40, (size_t)1 << 36,
@@ -33,7 +34,7 @@ enum {
 	CRC_LEN = 4,
 	POSITION_TABLE = BALE_TABLE_NR, /* behind the tables of rows */
 	NR_TABLES,
-	POSITION_VERSION = 1,
+	POSITION_VERSION = 2,
 	GROWTH_STEP = 16 << 20,
 	GROWTH_LOW = 8 << 20,
 	GROWTH_MIN = 256 << 10,
@@ -42,7 +43,7 @@ enum {
 struct position_row {
 	le32 version, pad;
 	uint8_t uuid[16];
-	le64 lsn, seq;
+	le64 lsn, seq, last_lsn;
 	le64 digest[BALE_TABLE_NR][2];
 	le64 rows[BALE_TABLE_NR];
 };
@@ -348,6 +349,7 @@ static int put_position(struct bale_kv *kv, const struct bale_kv_position *p)
 		le32 crc;
 	} d = { .row = { .version = le32_put(POSITION_VERSION),
 			 .lsn = le64_put(p->lsn),
+			 .last_lsn = le64_put(p->last_lsn),
 			 .seq = le64_put(bale_kv_doubtful(kv) ? 0 : p->seq) } };
 	MDB_val k = { sizeof(key) - 1, (void *)key }, v = { sizeof(d), &d };
 
@@ -363,13 +365,14 @@ static int put_position(struct bale_kv *kv, const struct bale_kv_position *p)
 	return to_errno(mdb_put(kv->write, kv->dbi[POSITION_TABLE], &k, &v, 0));
 }
 
-int bale_kv_commit(struct bale_kv *kv, const uint64_t *lsn, const uint64_t *seq)
+int bale_kv_commit(struct bale_kv *kv, const struct bale_wal_position *pos)
 {
 	int r;
 
-	if (lsn) {
-		kv->pending.lsn = *lsn;
-		kv->pending.seq = *seq;
+	if (pos) {
+		kv->pending.lsn = pos->lsn;
+		kv->pending.seq = pos->seq;
+		kv->pending.last_lsn = pos->last_lsn;
 	}
 	r = fail_write(kv, put_position(kv, &kv->pending));
 	if (r)
@@ -408,6 +411,7 @@ int bale_kv_position_decode(const void *key, size_t key_len, const void *val,
 	memcpy(ret->uuid, d->uuid, sizeof(ret->uuid));
 	ret->lsn = le64_get(d->lsn);
 	ret->seq = le64_get(d->seq);
+	ret->last_lsn = le64_get(d->last_lsn);
 	for (int t = 0; t < BALE_TABLE_NR; t++) {
 		ret->digest[t][0] = le64_get(d->digest[t][0]);
 		ret->digest[t][1] = le64_get(d->digest[t][1]);

@@ -85,7 +85,7 @@ static int drop_all(struct bale_meta *m)
 
 static int rebuild(struct bale_meta *m, const char *why, bool salvage)
 {
-	struct bale_wal_position from = { 0, 1 };
+	struct bale_wal_position from = { 0, 1, BALE_WAL_NONE };
 	uint64_t end_lsn = 0;
 	int r = drop_all(m);
 
@@ -99,7 +99,7 @@ static int rebuild(struct bale_meta *m, const char *why, bool salvage)
 	if (!r)
 		r = bale_ckpt_load(m, &from, &end_lsn);
 	if (r == -ENOENT) {
-		from = (struct bale_wal_position){ 0, 1 };
+		from = (struct bale_wal_position){ 0, 1, BALE_WAL_NONE };
 		end_lsn = 0;
 		r = 0;
 	}
@@ -114,18 +114,37 @@ static int rebuild(struct bale_meta *m, const char *why, bool salvage)
 	return r;
 }
 
+/*
+ * The log is damaged before the place that the index has reached: nothing is
+ * lost, but nothing could be rebuilt either. A checkpoint ends that.
+ */
+static int mend_log(struct bale_meta *m, struct bale_wal_position from)
+{
+	int r = bale_wal_check_last(m->wal, from);
+
+	if (r != -EUCLEAN)
+		return r;
+	bale_warn("%s: log: damaged before lsn %#" PRIx64
+		  "; the index has what was there%s",
+		  m->st->path, from.lsn,
+		  m->read_only ? "" : ": writing a checkpoint");
+	return m->read_only ? 0 : bale_ckpt_write(m);
+}
+
 static int use_index(struct bale_meta *m, char *why, size_t cap)
 {
+	struct bale_wal_position from;
 	struct bale_kv_position p;
 	int r = bale_index_open(m, why, cap);
 
 	if (r)
 		return r;
 	bale_kv_position(m->kv, &p);
-	r = replay_log(m, (struct bale_wal_position){ p.lsn, p.seq }, 0, false);
+	from = (struct bale_wal_position){ p.lsn, p.seq, p.last_lsn };
+	r = replay_log(m, from, 0, false);
 	if (r == -ENOENT)
 		snprintf(why, cap, "older than the log");
-	return r;
+	return r ? r : mend_log(m, from);
 }
 
 /* The log must hold something: a store without its first record has lost

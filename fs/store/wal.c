@@ -141,7 +141,9 @@ int bale_wal_format(struct bale_wal *w)
 	uint64_t zeroed;
 	int r = make_file(w, 0, false, &zeroed);
 
-	return r ? r : bale_wal_start(w, (struct bale_wal_position){ 0, 1 });
+	return r ? r :
+		   bale_wal_start(w, (struct bale_wal_position){
+					     0, 1, BALE_WAL_NONE });
 }
 
 static void claim_locked(struct bale_wal *w) BALE_REQUIRES(w->lock)
@@ -318,6 +320,7 @@ static int append_record(struct bale_wal *w, const uint8_t *body, size_t len,
 	if (r)
 		return r;
 	bale_mutex_lock(&w->lock);
+	w->end.last_lsn = w->end.lsn;
 	w->end.lsn += total;
 	w->end.seq++;
 	bale_mutex_unlock(&w->lock);

@@ -18,9 +18,12 @@
 
 struct bale_wal;
 
+#define BALE_WAL_NONE UINT64_MAX /* none, or not known */
+
 /* Where the next record goes. */
 struct bale_wal_position {
 	uint64_t lsn, seq;
+	uint64_t last_lsn; /* of the record before, or BALE_WAL_NONE */
 };
 
 int bale_wal_create(struct bale_store *st, struct bale_wal **ret);
@@ -49,6 +52,10 @@ int bale_wal_replay(struct bale_wal *w, struct bale_wal_position from,
 		    struct bale_wal_position *ret);
 /* Read-write: append goes on at `at`; what lies behind it is zeroed. */
 int bale_wal_start(struct bale_wal *w, struct bale_wal_position at);
+
+/* The record before `at` is there and whole. What was applied up to `at` is in
+ * the index, so that a replay from there would not notice. */
+int bale_wal_check_last(struct bale_wal *w, struct bale_wal_position at);
 
 /* Write a group's ops (split at op borders) and sync. */
 int bale_wal_append(struct bale_wal *w, const uint8_t *body, size_t len);

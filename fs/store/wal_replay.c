@@ -170,6 +170,7 @@ static int read_group(struct reader *rd, struct bale_wal_position at,
 			r = bale_buf_append(body, part, info.body_len);
 		if (r)
 			return r;
+		at.last_lsn = info.lsn;
 		at.lsn = record_end(&info);
 		at.seq++;
 		*ret_next = at;
@@ -287,6 +288,25 @@ int bale_wal_replay(struct bale_wal *w, struct bale_wal_position from,
 	if (!r)
 		*ret = from;
 	return r;
+}
+
+int bale_wal_check_last(struct bale_wal *w, struct bale_wal_position at)
+{
+	struct bale_log_info info;
+	const uint8_t *body;
+	struct reader rd;
+	int r;
+
+	if (at.last_lsn == BALE_WAL_NONE)
+		return 0;
+	r = reader_init(&rd, w);
+	if (r)
+		return r;
+	r = read_record(&rd, at.last_lsn, &info, &body);
+	if (!r && info.seq != at.seq - 1)
+		r = -ENOENT;
+	reader_fini(&rd);
+	return r == -ENOENT ? -EUCLEAN : r;
 }
 
 /* ---- going on ---- */

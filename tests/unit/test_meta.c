@@ -788,6 +788,43 @@ static void a_failed_sync_ends_all_changes(void **state)
 	store_close(st);
 }
 
+/* The index finds no space for a while: nothing fails, nothing is lost, and it
+ * catches up. */
+static void an_index_without_space_waits(void **state)
+{
+	struct bale_store *st = store_open(&dir, 0);
+	struct bale_meta *m = bale_store_meta(st);
+	struct bale_meta_stats before, after;
+	uint64_t i = 0;
+
+	(void)state;
+	bale_meta_stats(m, &before);
+	assert_int_equal(bale_fault_arm("meta.apply:1+:ENOSPC"), 0);
+	/* more than the applier leaves in memory by itself */
+	while (i < 30000)
+		assert_int_equal(model_stage(m, ++i, NULL), 0);
+	assert_int_equal(bale_meta_apply(m), -ENOSPC);
+	assert_int_equal(bale_meta_sync(m, 0), 0);
+	assert_int_equal(bale_store_error(st), 0);
+	bale_meta_stats(m, &after);
+	assert_int_equal(after.applied_lsn, before.applied_lsn);
+	model_check_prefix(m, i);
+	bale_fault_clear();
+	assert_int_equal(bale_meta_apply(m), 0);
+	bale_meta_stats(m, &after);
+	assert_true(after.applied_lsn > before.applied_lsn);
+	model_check_prefix(m, i);
+
+	/* ... nor at the end: the log has it */
+	assert_int_equal(model_stage(m, ++i, NULL), 0);
+	assert_int_equal(bale_fault_arm("meta.apply:1+:ENOSPC"), 0);
+	store_close(st);
+	bale_fault_clear();
+	st = store_open(&dir, OPEN_MANUAL);
+	assert_int_equal(model_check_prefix(bale_store_meta(st), i), i);
+	store_close(st);
+}
+
 static void each_failing_call_is_survived(void **state)
 {
 	static const char *const points[] = { "io.sync", "io.pwritev",
@@ -842,6 +879,7 @@ int main(void)
 		T(an_index_is_rebuilt_from_any_checkpoint),
 		T(old_log_files_go),
 		T(a_failed_sync_ends_all_changes),
+		T(an_index_without_space_waits),
 		T(each_failing_call_is_survived),
 	};
 

@@ -324,15 +324,27 @@ static bool was_rebuilt(unsigned int flags)
 	return s.index_rebuilt;
 }
 
+static size_t ckpt_count(void)
+{
+	char names[16][32];
+
+	return store_list(&dir, "ckpt", names, 16);
+}
+
 static void a_good_index_is_kept(void **state)
 {
+	size_t before = ckpt_count();
+
 	(void)state;
+	assert_true(was_rebuilt(OPEN_MANUAL | OPEN_REBUILD));
+	assert_false(was_rebuilt(OPEN_MANUAL));
 	assert_false(was_rebuilt(OPEN_MANUAL));
 	end_dirty();
 	assert_false(was_rebuilt(OPEN_MANUAL)); /* it passed the audit */
 	assert_true(was_rebuilt(OPEN_MANUAL | OPEN_UNTRUSTED));
 	assert_true(was_rebuilt(OPEN_MANUAL | OPEN_REBUILD));
 	assert_false(was_rebuilt(OPEN_MANUAL));
+	assert_int_equal(ckpt_count(), before); /* no reason to write one */
 }
 
 /* Another store's index, sound in itself. */
