@@ -55,7 +55,8 @@ static void append_token(struct bale_buf *b, const char *tok, unsigned int line)
 	if (!strcmp(tok, "-"))
 		return;
 	while (n < sizeof(bytes)) {
-		int hi = hex_digit(tok[0]), lo = hi < 0 ? -1 : hex_digit(tok[1]);
+		int hi = hex_digit(tok[0]),
+		    lo = hi < 0 ? -1 : hex_digit(tok[1]);
 
 		if (lo < 0)
 			break;
