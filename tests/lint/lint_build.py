@@ -63,6 +63,10 @@ def check_headers(root, build, cc, cxx):
         if path.startswith("include/"):
             tries = [(cc, ["-x", "c", "-std=c17", "-Wpedantic", *plain]),
                      (cxx, ["-x", "c++", "-std=c++17", *plain])]
+        elif path.startswith("kernels/"):
+            # CUDA's language; the emulated device has its headers.
+            emu = "-I" + os.path.join(root, "kernels/emu")
+            tries = [(cxx, ["-x", "c++", "-std=c++17", emu, *plain])]
         for compiler, args in tries:
             if not compiler:
                 continue

@@ -4,7 +4,7 @@ in an unpacked release, every file outside of build folders."""
 import os
 import subprocess
 
-C_SOURCES = (".c", ".h", ".cu", ".cuh")
+C_SOURCES = (".c", ".cc", ".h", ".cu", ".cuh")
 
 
 def _git_files(root):

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * device.h - many independent chunks coded at once on a CUDA device.
+ *
+ * All of a call's work goes onto the caller's stream: nothing here allocates,
+ * synchronises, or touches the host's memory after it has returned. Chunks
+ * are units of at most BALE_UNIT_SIZE (64 KiB) decoded bytes. Arrays of
+ * pointers and sizes are in device memory, one element a chunk; so are the
+ * chunks. Each chunk gets a status of its own: one that is bad fails alone.
+ *
+ * Decoders take any bytes: what does not decode to exactly the capacity given
+ * ends in BALE_CHUNK_BAD, and nothing outside [dst, dst + cap) is written,
+ * nothing outside [src, src + len) read.
+ *
+ * Alignment: pointer and size arrays by their type; temp by 256 bytes; chunks
+ * need none, though 16 bytes is faster.
+ *
+ * Thread rule: any thread, with the device that owns the stream current. Two
+ * calls at once must not share temp. Formats: lz4 is the block format; gdeflate
+ * a bare tile of 32 interleaved streams; raw the bytes; fill the pattern of 1,
+ * 2, 4 or 8 bytes.
+ *
+ * In a build without CUDA every function here returns -ENODEV.
+ */
+#ifndef BALE_DEVICE_H
+#define BALE_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "balefs/codec.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cudaStream_t, without CUDA's headers; NULL is the default stream. */
+typedef void *bale_stream;
+
+enum bale_chunk_status {
+	BALE_CHUNK_OK = 0,
+	/* Decode: not a valid stream of exactly that length. */
+	BALE_CHUNK_BAD = 1,
+	/* Encode: it does not fit the capacity given; dst is undefined. */
+	BALE_CHUNK_NO_ROOM = 2,
+	/* Sizes or pointers that the interface excludes. */
+	BALE_CHUNK_INVALID = 3,
+};
+
+struct bale_device_opts {
+	uint32_t struct_size; /* sizeof(struct bale_device_opts) */
+	uint8_t codec;	      /* enum bale_codec_id: raw, fill, lz4, gdeflate */
+	int8_t level;	  /* 0: the codec's default; see bale_device_levels() */
+	uint8_t filter;	  /* enum bale_filter_id; 0: none */
+	uint8_t reserved; /* 0 */
+	uint32_t max_chunk; /* largest decoded chunk; <= BALE_UNIT_SIZE */
+};
+
+/*
+ * Levels, both codecs: 1 fast, 2 balanced, 3 high; gdeflate also -1, entropy
+ * coding alone. The default is 1 for lz4 and 2 for gdeflate. -EOPNOTSUPP for a
+ * codec that has no kernels.
+ */
+int bale_device_levels(unsigned int codec, int *ret_min, int *ret_max);
+
+/* Largest output that any chunk of opts->max_chunk bytes can need. */
+int bale_device_bound(const struct bale_device_opts *opts, size_t *ret_len);
+
+/* Bytes of temp that a call with nr chunks needs. */
+int bale_device_encode_temp(const struct bale_device_opts *opts, size_t nr,
+			    size_t *ret_len);
+int bale_device_decode_temp(const struct bale_device_opts *opts, size_t nr,
+			    size_t *ret_len);
+
+/*
+ * 0: queued. -EINVAL: opts or sizes are wrong; nothing was queued. -EIO: the
+ * launch failed. A chunk that does not fit d_dst_cap[i] is BALE_CHUNK_NO_ROOM:
+ * the way to say how small is small enough.
+ */
+int bale_device_encode(const struct bale_device_opts *opts, size_t nr,
+		       const void *const *d_src, const uint32_t *d_src_len,
+		       void *const *d_dst, const uint32_t *d_dst_cap,
+		       uint32_t *d_dst_len, uint32_t *d_status, void *d_temp,
+		       size_t temp_len, bale_stream stream);
+
+/* d_dst_cap[i] is the exact decoded length; d_dst_len[i] what was decoded (0
+ * when bad). */
+int bale_device_decode(const struct bale_device_opts *opts, size_t nr,
+		       const void *const *d_src, const uint32_t *d_src_len,
+		       void *const *d_dst, const uint32_t *d_dst_cap,
+		       uint32_t *d_dst_len, uint32_t *d_status, void *d_temp,
+		       size_t temp_len, bale_stream stream);
+
+/* The decoded length that a chunk's bytes say, found without decoding where
+ * the format has it and by walking the stream where not. Never trusted by
+ * bale_device_decode(). */
+int bale_device_decoded_len(const struct bale_device_opts *opts, size_t nr,
+			    const void *const *d_src, const uint32_t *d_src_len,
+			    uint32_t *d_len, uint32_t *d_status,
+			    bale_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
