@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -123,9 +124,11 @@ static char *resolve_mount_point(const char *path)
 static int check_mount_point(struct mount_call *c, const char *path)
 {
 	bale_autofree struct bale_mount_info *m = malloc(sizeof(*m));
+	struct statvfs vfs;
 	struct stat st;
 
-	if (stat(path, &st) && errno == ENOTCONN) {
+	/* Not stat(): the kernel may remember the answer to that. */
+	if (statvfs(path, &vfs) && errno == ENOTCONN) {
 		c->mnt = resolve_mount_point(path);
 		if (!c->mnt || drop_dead_mount(c->mnt))
 			return EXIT_MOUNT;

@@ -99,7 +99,6 @@ void bale_fuse_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 	if (!bale_session_inode(req, ino, &i))
 		return;
 	bale_inode_attr(i, &row);
-	bale_inode_put(i);
 	x = (struct statx){
 		.stx_mask = STATX_BASIC_STATS | STATX_BTIME,
 		.stx_blksize = 4096,
@@ -117,7 +116,8 @@ void bale_fuse_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 		.stx_rdev_major = major(row.rdev),
 		.stx_rdev_minor = minor(row.rdev),
 	};
-	fuse_reply_statx(req, 0, &x, bale_reply_attr_timeout(&row));
+	fuse_reply_statx(req, 0, &x, bale_reply_attr_timeout(i, &row));
+	bale_inode_put(i);
 }
 #endif
 

@@ -52,8 +52,15 @@ void bale_reply_stat(const struct bale_inode *i,
 	};
 }
 
-double bale_reply_attr_timeout(const struct bale_inode_row *row)
+/*
+ * What asks whether a mount is alive stats its root: with the daemon dead
+ * that must not be answered from the kernel's memory for long.
+ */
+double bale_reply_attr_timeout(const struct bale_inode *i,
+			       const struct bale_inode_row *row)
 {
+	if (i->ino == BALE_ROOT_INO)
+		return 1.0;
 	if (S_ISREG(row->mode) &&
 	    bale_wall().tv_sec - row->ctime.tv_sec < SETTLED_SEC)
 		return 1.0;
@@ -69,7 +76,7 @@ void bale_reply_fill_entry(struct bale_inode *i, struct fuse_entry_param *e)
 		.ino = i->ino,
 		.generation = row.generation,
 		.entry_timeout = forever,
-		.attr_timeout = bale_reply_attr_timeout(&row),
+		.attr_timeout = bale_reply_attr_timeout(i, &row),
 	};
 	bale_reply_stat(i, &row, &e->attr);
 }
@@ -117,5 +124,5 @@ void bale_reply_attr(fuse_req_t req, struct bale_inode *i)
 
 	bale_inode_attr(i, &row);
 	bale_reply_stat(i, &row, &st);
-	fuse_reply_attr(req, &st, bale_reply_attr_timeout(&row));
+	fuse_reply_attr(req, &st, bale_reply_attr_timeout(i, &row));
 }

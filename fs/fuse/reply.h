@@ -23,7 +23,8 @@ void bale_reply_create(fuse_req_t req, struct bale_inode *i,
 /* The row as struct stat, and how long the kernel may keep it (seconds). */
 void bale_reply_stat(const struct bale_inode *i,
 		     const struct bale_inode_row *row, struct stat *ret);
-double bale_reply_attr_timeout(const struct bale_inode_row *row);
+double bale_reply_attr_timeout(const struct bale_inode *i,
+			       const struct bale_inode_row *row);
 void bale_reply_fill_entry(struct bale_inode *i, struct fuse_entry_param *e);
 
 #endif

@@ -229,10 +229,17 @@ static void *ready_thread(void *arg)
 int bale_session_sync_pages(struct bale_session *s)
 {
 	char *argv[] = { "sync", "-f", "--", (char *)s->mnt, NULL };
-	int status;
+	posix_spawn_file_actions_t actions;
+	int status, err;
 	pid_t pid;
 
-	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ))
+	if (posix_spawn_file_actions_init(&actions))
+		return -ENOMEM;
+	/* Nor may that program keep the device, or any library's files. */
+	err = posix_spawn_file_actions_addclosefrom_np(&actions, 3) ?:
+	      posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (err)
 		return -ENOENT;
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)

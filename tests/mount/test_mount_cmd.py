@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """mount and umount: what they refuse, with which words and status, and when
 they return."""
+import errno
 import os
 import signal
 import subprocess
@@ -179,6 +180,20 @@ def test_signals_unmount(rig):
     rig.fsck()
 
 
+def error_of(call, *args):
+    try:
+        call(*args)
+    except OSError as e:
+        return e.errno
+    return 0
+
+
+def die(rig):
+    rig.daemon.kill()
+    rig.daemon.wait()
+    rig.daemon = None
+
+
 def test_dead_daemon(rig):
     """ENOTCONN after it died; the next mount clears that away and recovers."""
     rig.mkfs()
@@ -186,19 +201,53 @@ def test_dead_daemon(rig):
     with open(rig.path("f"), "wb") as f:
         f.write(b"x" * 100000)
         os.fsync(f.fileno())
-    rig.daemon.kill()
-    rig.daemon.wait()
-    rig.daemon = None
-    try:
-        os.stat(rig.mnt)
-    except OSError as e:
-        assert e.errno == 107, e
-    else:
-        raise AssertionError("the mount still answers")
+    os.stat(rig.mnt)
+    die(rig)
+    # The kernel may answer stat() for a second more, but nothing that needs
+    # the daemon.
+    for call in (os.statvfs, os.listdir):
+        assert error_of(call, rig.mnt) == errno.ENOTCONN
+    bale.wait_until(lambda: error_of(os.stat, rig.mnt) == errno.ENOTCONN,
+                    "stat of the mount point fails", 5)
     rig.mount()
     assert os.path.getsize(rig.path("f")) == 100000
     rig.umount()
     rig.fsck()
+
+
+def test_mount_at_once_over_a_dead_one(rig):
+    """Also while the kernel remembers the dead one's root."""
+    rig.mkfs()
+    rig.mount(foreground=True)
+    os.stat(rig.mnt)
+    die(rig)
+    rig.mount()
+    os.mkdir(rig.path("d"))
+    rig.umount()
+
+
+def test_sync_program_keeps_nothing_of_the_daemon(rig):
+    """The program that has pages written gets no descriptor of the daemon's:
+    one of /dev/fuse would keep a dead daemon's mount waiting."""
+    seen = os.path.join(rig.local, "seen")
+    fake = os.path.join(rig.local, "sync")
+    with open(fake, "w", encoding="utf-8") as f:
+        f.write(f"#!/bin/sh\nls -l /proc/$$/fd >{seen}.new\n"
+                f"mv {seen}.new {seen}\n")
+    os.chmod(fake, 0o755)
+    rig.mkfs()
+    with open(os.path.join(rig.local, "inherited"), "w+b") as extra:
+        os.set_inheritable(extra.fileno(), True)
+        rig.mount("commit=0.05", foreground=True, close_fds=False,
+                  env={**os.environ, "PATH": rig.local + ":/usr/bin:/bin"})
+        with open(rig.path("f"), "wb"):
+            bale.wait_until(lambda: os.path.exists(seen), "sync was called")
+    with open(seen, encoding="utf-8") as f:
+        fds = f.read()
+    assert "/0 ->" in fds or " 0 ->" in fds, fds
+    for word in ("/dev/fuse", "inherited", rig.store):
+        assert word not in fds, fds
+    rig.umount()
 
 
 def test_no_device(rig):

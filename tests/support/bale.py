@@ -81,7 +81,7 @@ class Rig:
         argv = [BALEFS, "mkfs", "-q"] + (["-o", opts] if opts else [])
         run(*argv, self.store)
 
-    def mount(self, opts="", foreground=False, env=None):
+    def mount(self, opts="", foreground=False, env=None, close_fds=True):
         extra = os.environ.get("BALEFS_TEST_OPTIONS", "")
         opts = ",".join(o for o in (opts, extra) if o)
         argv = [BALEFS, "mount"] + (["-f"] if foreground else [])
@@ -98,7 +98,8 @@ class Rig:
             return
         log = open(os.path.join(self.dir, "daemon.log"), "a", encoding="utf-8")
         self.daemon = subprocess.Popen(argv, stdout=log, stderr=log, env=env,
-                                       stdin=subprocess.DEVNULL)
+                                       stdin=subprocess.DEVNULL,
+                                       close_fds=close_fds)
         log.close()
         wait_until(lambda: mounted_at(self.mnt) or
                    self.daemon.poll() is not None, "mounted")
