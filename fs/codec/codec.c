@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "balefs/unit.h"
 #include "fs/codec/codec_impl.h"
+#include "fs/codec/filter.h"
 
 /* Indexed by id; a NULL is a codec that is reserved and not built. */
 static const struct bale_codec *const codecs[BALE_CODEC_NR] = {
@@ -40,20 +42,6 @@ enum {
 	PROBE_MIN = 32 << 10,
 };
 
-/*
- * The largest coded size that is kept. Space is packed by the byte, so every
- * byte saved counts, but each later read of the extent pays for decoding it:
- * 1/16 less to read from a 2 GB/s device is 4 us of a 128 KiB extent, decoding
- * zstd 100 us, lz4 30 us. Below 1/16 what is won is noise in `du`, and what is
- * lost is CPU on every read. 32 bytes is the share of a row in the index.
- */
-static size_t worth(size_t len)
-{
-	size_t save = len / 16 > 32 ? len / 16 : 32;
-
-	return len > save ? len - save : 0;
-}
-
 const char *bale_codec_name(unsigned int id)
 {
 	if (id == BALE_CODEC_auto)
@@ -73,9 +61,18 @@ const struct bale_codec *bale_codec_get(unsigned int id)
 	return id < BALE_CODEC_NR ? codecs[id] : NULL;
 }
 
+/* Raw bytes and patterns are told apart by what they are, not by a coder. */
+static bool can_filter(unsigned int codec)
+{
+	return codec < BALE_CODEC_NR && codec != BALE_CODEC_raw &&
+	       codec != BALE_CODEC_fill;
+}
+
 bool bale_codec_known(unsigned int codec, unsigned int filter)
 {
-	return !filter && bale_codec_get(codec);
+	if (filter && !can_filter(codec))
+		return false;
+	return bale_filter_known(filter) && bale_codec_get(codec);
 }
 
 /* A decimal number of at most 2 digits, and nothing after it. */
@@ -100,7 +97,7 @@ static int parse_level(const char *text, int8_t *ret)
 	return 0;
 }
 
-int bale_codec_policy_parse(const char *text, struct bale_codec_policy *ret)
+static int parse_codec(const char *text, struct bale_codec_policy *ret)
 {
 	struct bale_codec_policy p = { 0 };
 	const char *colon = strchr(text, ':');
@@ -132,14 +129,41 @@ int bale_codec_policy_parse(const char *text, struct bale_codec_policy *ret)
 	return 0;
 }
 
+/* CODEC[:LEVEL][+FILTER] */
+int bale_codec_policy_parse(const char *text, struct bale_codec_policy *ret)
+{
+	const char *plus = strchr(text, '+');
+	size_t len = plus ? (size_t)(plus - text) : strlen(text);
+	struct bale_codec_policy p;
+	char codec[32];
+	int r;
+
+	if (len >= sizeof(codec))
+		return -EINVAL;
+	memcpy(codec, text, len);
+	codec[len] = 0;
+	r = parse_codec(codec, &p);
+	if (r)
+		return r;
+	if (plus) {
+		r = bale_filter_parse(plus + 1, &p.filter);
+		/* One way to say a thing: no filter is no '+'. */
+		if (r || !p.filter || !can_filter(p.codec))
+			return -EINVAL;
+	}
+	*ret = p;
+	return 0;
+}
+
 void bale_codec_policy_text(struct bale_codec_policy p, char *buf, size_t cap)
 {
-	const char *name = bale_codec_name(p.codec);
+	char level[8] = "";
 
 	if (p.level && p.codec < BALE_CODEC_NR && codec_levels[p.codec])
-		snprintf(buf, cap, "%s:%d", name, p.level);
-	else
-		snprintf(buf, cap, "%s", name);
+		snprintf(level, sizeof(level), ":%d", p.level);
+	snprintf(buf, cap, "%s%s%s%s", bale_codec_name(p.codec), level,
+		 p.filter ? "+" : "",
+		 p.filter ? bale_filter_name(p.filter) : "");
 }
 
 size_t bale_codec_bound(size_t len)
@@ -164,8 +188,11 @@ static void stay_raw(struct bale_job *job, enum bale_raw_reason reason)
 
 static int check_encode(const struct bale_job *job)
 {
-	if (job->filter || job->src_len > BALE_EXTENT_MAX ||
+	if (job->src_len > BALE_EXTENT_MAX ||
 	    job->dst_cap < bale_codec_bound(job->src_len))
+		return -EINVAL;
+	if (job->filter &&
+	    (!bale_filter_known(job->filter) || !can_filter(job->codec)))
 		return -EINVAL;
 	if (job->codec == BALE_CODEC_auto)
 		return 0;
@@ -200,16 +227,26 @@ static bool try_fill(struct bale_job *job)
 static int encode_as(struct bale_codec_ctx *ctx, struct bale_job *job,
 		     unsigned int id, int level)
 {
+	const uint8_t *src = job->src;
 	size_t n;
 	int r;
 
 	if (!level)
 		level = codecs[id]->level_default;
-	r = codecs[id]->encode(ctx, job->src, job->src_len, job->dst,
-			       worth(job->src_len), level, &n);
+	if (job->filter) {
+		r = bale_codec_ctx_need_filtered(ctx, job->src_len);
+		if (r)
+			return r;
+		bale_filter_forward(job->filter, src, job->src_len,
+				    ctx->filtered);
+		src = ctx->filtered;
+	}
+	r = codecs[id]->encode(ctx, src, job->src_len, job->dst,
+			       bale_extent_worth(job->src_len), level, &n);
 	if (r)
 		return r;
 	job->ret_codec = (uint8_t)id;
+	job->ret_filter = job->filter;
 	job->ret_level = codec_levels[id] ? (int8_t)level : 0;
 	job->len = n;
 	return 0;
@@ -266,6 +303,7 @@ static int run_decode(struct bale_job *job)
 {
 	const struct bale_codec *codec = bale_codec_get(job->codec);
 	struct bale_codec_ctx *ctx;
+	uint8_t *dst = job->dst;
 	int r;
 
 	if (!bale_codec_known(job->codec, job->filter))
@@ -277,10 +315,21 @@ static int run_decode(struct bale_job *job)
 	ctx = bale_codec_ctx_get();
 	if (!ctx)
 		return -ENOMEM;
-	r = codec->decode(ctx, job->src, job->src_len, job->dst, job->dst_cap);
-	if (!r)
-		job->len = job->dst_cap;
-	return r;
+	if (job->filter) {
+		if (job->dst_cap > BALE_EXTENT_MAX)
+			return -EUCLEAN;
+		r = bale_codec_ctx_need_filtered(ctx, job->dst_cap);
+		if (r)
+			return r;
+		dst = ctx->filtered;
+	}
+	r = codec->decode(ctx, job->src, job->src_len, dst, job->dst_cap);
+	if (r)
+		return r;
+	if (job->filter)
+		bale_filter_backward(job->filter, dst, job->dst_cap, job->dst);
+	job->len = job->dst_cap;
+	return 0;
 }
 
 void bale_codec_run(struct bale_job *job)

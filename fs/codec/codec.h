@@ -11,8 +11,9 @@
 #include "balefs/codec.h"
 
 struct bale_codec_policy {
-	uint8_t codec; /* enum bale_codec_id or auto */
-	int8_t level;  /* 0: default */
+	uint8_t codec;	/* enum bale_codec_id or auto */
+	int8_t level;	/* 0: default */
+	uint8_t filter; /* enum bale_filter_id */
 };
 
 /* Name of a codec id ("zstd"), "?" when unknown; static storage. */
@@ -21,8 +22,9 @@ const char *bale_raw_reason_text(unsigned int reason);
 /* True when this build can decode (codec, filter). */
 bool bale_codec_known(unsigned int codec, unsigned int filter);
 
-/* "auto", "raw", "lz4", "zstd", "zstd:7" ...; -EINVAL on anything else,
- * -EOPNOTSUPP for a reserved codec this build has no encoder for. */
+/* "auto", "raw", "lz4", "zstd", "zstd:7", "lz4+shuffle4" ...; -EINVAL on
+ * anything else, -EOPNOTSUPP for a reserved codec this build has no encoder
+ * for. */
 int bale_codec_policy_parse(const char *text, struct bale_codec_policy *ret);
 /* The inverse; writes at most cap bytes with the NUL. */
 void bale_codec_policy_text(struct bale_codec_policy p, char *buf, size_t cap);

@@ -21,6 +21,7 @@ static void ctx_destroy(void *arg)
 	ZSTD_freeCCtx(ctx->cctx);
 	ZSTD_freeDCtx(ctx->dctx);
 	free(ctx->lz4);
+	free(ctx->filtered);
 	free(ctx);
 }
 
@@ -72,4 +73,16 @@ int bale_codec_ctx_need_dctx(struct bale_codec_ctx *ctx)
 	if (!ctx->dctx)
 		ctx->dctx = ZSTD_createDCtx();
 	return ctx->dctx ? 0 : -ENOMEM;
+}
+
+int bale_codec_ctx_need_filtered(struct bale_codec_ctx *ctx, size_t len)
+{
+	if (bale_fault(fault_memory))
+		return -ENOMEM;
+	if (ctx->filtered_cap >= len)
+		return 0;
+	free(ctx->filtered);
+	ctx->filtered = malloc(len);
+	ctx->filtered_cap = ctx->filtered ? len : 0;
+	return ctx->filtered ? 0 : -ENOMEM;
 }

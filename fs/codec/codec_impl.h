@@ -44,6 +44,9 @@ struct bale_codec_ctx {
 	ZSTD_CCtx *cctx;
 	ZSTD_DCtx *dctx;
 	void *lz4; /* LZ4_sizeofState() bytes */
+	/* An extent between filter and codec; grows to the largest seen. */
+	uint8_t *filtered;
+	size_t filtered_cap;
 	struct {
 		uint16_t count[4][256];
 		uint32_t seen[1 << BALE_PROBE_TABLE_BITS];
@@ -56,6 +59,8 @@ struct bale_codec_ctx *bale_codec_ctx_get(void);
 int bale_codec_ctx_need_lz4(struct bale_codec_ctx *ctx);
 int bale_codec_ctx_need_cctx(struct bale_codec_ctx *ctx);
 int bale_codec_ctx_need_dctx(struct bale_codec_ctx *ctx);
+/* ctx->filtered has room for len bytes; what was in it may be gone. */
+int bale_codec_ctx_need_filtered(struct bale_codec_ctx *ctx, size_t len);
 
 struct bale_codec {
 	size_t (*bound)(size_t len);

@@ -35,6 +35,31 @@ enum bale_codec_id {
 	BALE_CODEC_auto = 255,
 };
 
+/*
+ * id, name, bytes of an element. What is done to each unit of 64 KiB before
+ * the codec sees it (docs/format.md, Filters): values of one kind, such as
+ * exponents or the high bytes of counters, come to lie together. On disk, as
+ * codec ids: never reused, never renumbered.
+ */
+#define BALE_FILTERS(X)     \
+	X(0, none, 1)       \
+	X(1, shuffle2, 2)   \
+	X(2, shuffle4, 4)   \
+	X(3, shuffle8, 8)   \
+	X(4, bitshuffle2, 2) \
+	X(5, bitshuffle4, 4) \
+	X(6, delta1, 1)     \
+	X(7, delta2, 2)     \
+	X(8, delta4, 4)     \
+	X(9, delta8, 8)
+
+enum bale_filter_id {
+#define X(id, name, size) BALE_FILTER_##name = id,
+	BALE_FILTERS(X)
+#undef X
+	BALE_FILTER_NR,
+};
+
 /* Why an extent is stored raw; on disk in the extent row. */
 #define BALE_RAW_REASONS(X)                            \
 	X(0, none, "not raw")                          \
@@ -76,7 +101,9 @@ enum bale_job_op {
 struct bale_job {
 	enum bale_job_op op;
 	uint8_t codec;	/* enum bale_codec_id, or auto (encode) */
-	uint8_t filter; /* 0: none */
+	/* enum bale_filter_id. Encode: tried with the codec asked for; not with
+	   auto, raw and fill */
+	uint8_t filter;
 	int8_t level;	/* zstd: -7..19; 0: default */
 	const void *src;
 	size_t src_len;
