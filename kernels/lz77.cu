@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The match finder's host side: what the parameters lead to, and the steps in
+// order. See lz77.cuh.
+#include "kernels/simt.h"
+#include "kernels/lz77.cuh"
+
+#include <errno.h>
+
+namespace
+{
+
+constexpr size_t kAlign = 256;
+
+struct Layout {
+	size_t stride, prev, prev3, match, total; /* offsets, but for stride */
+};
+
+bool needs_hash3(const struct bale_lz77_params *p)
+{
+	return p->min_len == 3 && p->parse != BALE_PARSE_GREEDY;
+}
+
+size_t add_array(size_t *total, size_t len)
+{
+	size_t at = *total;
+
+	*total += (len + kAlign - 1) / kAlign * kAlign;
+	return at;
+}
+
+struct Layout layout_of(const struct bale_lz77_params *p, size_t nr,
+			uint32_t max_chunk)
+{
+	struct Layout l = {};
+
+	l.stride = ((size_t)max_chunk + 31) / 32 * 32;
+	l.prev = add_array(&l.total, nr * l.stride * sizeof(uint16_t));
+	l.prev3 = l.total;
+	if (needs_hash3(p))
+		add_array(&l.total, nr * l.stride * sizeof(uint16_t));
+	l.match = add_array(&l.total, nr * l.stride * sizeof(uint32_t));
+	return l;
+}
+
+bool params_ok(const struct bale_lz77_params *p, const struct bale_chunks *c)
+{
+	return p->min_len >= 3 && p->max_len >= p->min_len &&
+	       p->max_len <= 0xffff && p->max_dist && p->max_dist <= 0xffff &&
+	       p->depth && p->depth <= 0xffff && c->max_chunk <= 65536 &&
+	       c->nr <= INT32_MAX;
+}
+
+} // namespace
+
+size_t bale_lz77_temp(const struct bale_lz77_params *p, size_t nr,
+		      uint32_t max_chunk)
+{
+	return layout_of(p, nr, max_chunk).total;
+}
+
+int bale_lz77_find(const struct bale_lz77_params *p,
+		   const struct bale_chunks *c, struct bale_seq *seqs,
+		   uint32_t *nr_seqs, uint8_t *temp, size_t temp_len)
+{
+	struct Layout l = layout_of(p, c->nr, c->max_chunk);
+	struct bale_lz77_job job = {};
+	int r;
+
+	if (!params_ok(p, c) || temp_len < l.total)
+		return -EINVAL;
+	if (!c->nr)
+		return 0;
+	job.nr = (uint32_t)c->nr;
+	job.max_chunk = c->max_chunk;
+	job.src = c->src;
+	job.src_len = c->src_len;
+	job.dst_cap = c->dst_cap;
+	job.stream = c->stream;
+	job.p = *p;
+	job.hash_bits = p->depth > 4 ? 14 : 13;
+	job.hash3 = needs_hash3(p);
+	job.cap = 32;
+	job.stride = (uint32_t)l.stride;
+	job.prev = reinterpret_cast<uint16_t *>(temp + l.prev);
+	if (job.hash3)
+		job.prev3 = reinterpret_cast<uint16_t *>(temp + l.prev3);
+	job.match = reinterpret_cast<uint32_t *>(temp + l.match);
+	job.seqs = seqs;
+	job.seqs_stride = (uint32_t)bale_lz77_seqs_max(c->max_chunk);
+	job.nr_seqs = nr_seqs;
+
+	r = bale_lz77_chain(&job);
+	if (!r)
+		r = bale_lz77_search(&job);
+	if (!r)
+		r = bale_lz77_parse(&job);
+	return r;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lz77.cuh - the steps of the match finder and what they hand on, inside
+ * kernels/lz77*.cu:
+ *
+ *   chain   prev[p]: the last position before p with the same hash
+ *   search  match[p]: the best of some candidates along prev, cut at `cap`
+ *   parse   which of the matches are taken, extended to their true length
+ *
+ * A position's data lie at unit * stride + p. Launchers queue and check, as
+ * kernels.h says.
+ */
+#ifndef BALE_LZ77_CUH
+#define BALE_LZ77_CUH
+
+#include "kernels/kernels.h"
+
+/* prev of a position that has none; not below any position. */
+#define BALE_LZ77_NONE 0xffffu
+
+struct bale_lz77_job {
+	/* Of the call. */
+	uint32_t nr;
+	uint32_t max_chunk;
+	const void *const *src;
+	const uint32_t *src_len;
+	const uint32_t *dst_cap; /* NULL, or 0 for units without hope */
+	cudaStream_t stream;
+	struct bale_lz77_params p;
+	/* What the parameters lead to. */
+	uint32_t hash_bits;
+	bool hash3; /* a second table, for matches of 3 bytes */
+	uint32_t cap;
+	/* In temp. */
+	uint32_t stride;
+	uint16_t *prev;
+	uint16_t *prev3; /* NULL without hash3 */
+	uint32_t *match; /* len << 16 | dist; 0: none */
+	/* Of the caller. */
+	struct bale_seq *seqs;
+	uint32_t seqs_stride;
+	uint32_t *nr_seqs;
+};
+
+/*
+ * Units longer than the call said, and those that nobody has room for, count as
+ * empty; callers report them.
+ */
+static __device__ __forceinline__ uint32_t
+bale_lz77_unit_len(const struct bale_lz77_job &job, uint32_t unit)
+{
+	uint32_t len = job.src_len[unit];
+
+	if (job.dst_cap && !job.dst_cap[unit])
+		return 0;
+	return len <= job.max_chunk ? len : 0;
+}
+
+/* The longest match that may start at p; 0: none may. */
+static __device__ __forceinline__ uint32_t
+bale_lz77_limit(const struct bale_lz77_params &p, uint32_t len, uint32_t at)
+{
+	uint32_t left = len - at;
+
+	if (left < p.last_match || left <= p.end_lits)
+		return 0;
+	left -= p.end_lits;
+	return left < p.max_len ? left : p.max_len;
+}
+
+int bale_lz77_chain(const struct bale_lz77_job *job);
+int bale_lz77_search(const struct bale_lz77_job *job);
+int bale_lz77_parse(const struct bale_lz77_job *job);
+
+#endif
