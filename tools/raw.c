@@ -193,6 +193,8 @@ int bale_raw_ckpt_read(struct bale_io *io, const uint8_t *uuid, uint64_t number,
 	if (r)
 		return r;
 	r = read_ckpt(&c, uuid, ret);
+	if (!r && ret->start_lsn != number)
+		r = -EUCLEAN; /* it is where another belongs */
 	io->ops->close(io, c.fd);
 	bale_buf_fini(&c.body);
 	return r;

@@ -63,6 +63,7 @@ struct writer {
 	int fd;
 	uint64_t off, nr_rows, nr_chunks;
 	struct bale_buf body;
+	uint64_t digest[BALE_TABLE_NR][2];
 };
 
 static int write_bytes(struct writer *w, const void *p, size_t len)
@@ -99,8 +100,13 @@ static int add_row(struct writer *w, const struct bale_mem_row *row)
 		.key_len = le16_put((uint16_t)row->key_len),
 		.val_len = le32_put((uint32_t)row->val_len),
 	};
+	uint64_t sum[2];
 	int r = bale_buf_append(&w->body, &d, sizeof(d));
 
+	bale_row_digest(row->table, row->key, row->key_len, row->val,
+			row->val_len, sum);
+	w->digest[row->table][0] += sum[0];
+	w->digest[row->table][1] += sum[1];
 	if (!r)
 		r = bale_buf_append(&w->body, row->key, row->key_len);
 	if (!r)
@@ -136,6 +142,17 @@ static int write_rows(struct writer *w)
 	return r ? r : write_chunk(w);
 }
 
+/* A checkpoint lets go of the log: every row must be in it. A page of the
+ * index that turned into an older one shows in no row's checksum. */
+static int check_rows(struct writer *w, const struct bale_kv_position *p)
+{
+	if (!memcmp(w->digest, p->digest, sizeof(w->digest)))
+		return 0;
+	bale_kv_doubt(w->m->kv);
+	bale_store_fail(w->m->st, -EUCLEAN, "index: rows missing or stale");
+	return -EUCLEAN;
+}
+
 static int write_all(struct writer *w, const struct bale_kv_position *p)
 {
 	struct bale_disk_ckpt head = {
@@ -153,6 +170,8 @@ static int write_all(struct writer *w, const struct bale_kv_position *p)
 	r = write_bytes(w, &head, sizeof(head));
 	if (!r)
 		r = write_rows(w);
+	if (!r)
+		r = check_rows(w, p);
 	memcpy(end.magic, BALE_CKPT_END_MAGIC, sizeof(end.magic));
 	end.end_lsn = le64_put(bale_wal_end(w->m->wal).lsn);
 	end.nr_rows = le64_put(w->nr_rows);
@@ -230,8 +249,10 @@ int bale_ckpt_write(struct bale_meta *m)
 
 /* ---- finding and loading ---- */
 
+enum { FOUND_MAX = 64 };
+
 struct found {
-	uint64_t lsn[16]; /* newest first */
+	uint64_t lsn[FOUND_MAX]; /* newest first */
 	unsigned int nr;
 };
 
@@ -242,7 +263,7 @@ static int note_ckpt(const char *name, void *arg)
 	uint64_t lsn = strtoull(name, &end, 16);
 	unsigned int i;
 
-	if (*end || end - name != 16 || f->nr == 16)
+	if (*end || end - name != 16 || f->nr == FOUND_MAX)
 		return 0;
 	for (i = f->nr++; i && f->lsn[i - 1] < lsn; i--)
 		f->lsn[i] = f->lsn[i - 1];
@@ -250,18 +271,37 @@ static int note_ckpt(const char *name, void *arg)
 	return 0;
 }
 
+/* One under a wrong name would say of the log that it is not needed: its own
+ * header counts. */
+static bool is_named_right(struct bale_meta *m, uint64_t lsn)
+{
+	uint8_t head[sizeof(struct bale_disk_ckpt)];
+	uint64_t start, seq;
+	size_t len = 0;
+	char name[32];
+
+	ckpt_name(name, lsn);
+	return !bale_io_read_file(m->st->io, name, head, sizeof(head), &len) &&
+	       !bale_ckpt_decode(head, len, m->st->super.uuid, &start, &seq) &&
+	       start == lsn;
+}
+
 int bale_ckpt_find(struct bale_meta *m)
 {
 	struct bale_io *io = m->st->io;
 	struct found f = { 0 };
-	char name[32];
 	uint64_t allocated, len = 0;
+	unsigned int nr = 0;
+	char name[32];
 	int fd, r = io->ops->list(io, "ckpt", note_ckpt, &f);
 
-	m->ckpt_lsn[0] = f.nr > 0 ? f.lsn[0] : UINT64_MAX;
-	m->ckpt_lsn[1] = f.nr > 1 ? f.lsn[1] : UINT64_MAX;
-	m->ckpt_at = f.nr ? f.lsn[0] : 0;
-	if (!r && f.nr) {
+	for (unsigned int i = 0; i < f.nr; i++)
+		if (is_named_right(m, f.lsn[i]))
+			f.lsn[nr++] = f.lsn[i];
+	m->ckpt_lsn[0] = nr > 0 ? f.lsn[0] : UINT64_MAX;
+	m->ckpt_lsn[1] = nr > 1 ? f.lsn[1] : UINT64_MAX;
+	m->ckpt_at = nr ? f.lsn[0] : 0;
+	if (!r && nr) {
 		ckpt_name(name, f.lsn[0]);
 		if (!io->ops->open(io, name, O_RDONLY, &fd)) {
 			io->ops->size(io, fd, &len, &allocated);
@@ -275,6 +315,7 @@ int bale_ckpt_find(struct bale_meta *m)
 struct loader {
 	struct bale_meta *m;
 	int fd;
+	uint64_t lsn; /* its name */
 	uint64_t off, len, nr_rows, nr_chunks;
 	unsigned int in_txn;
 	bool dry; /* check only */
@@ -369,6 +410,8 @@ static int load_one(struct loader *l, struct bale_wal_position *ret_from,
 	if (!r)
 		r = bale_ckpt_decode(head, sizeof(head), l->m->st->super.uuid,
 				     &ret_from->lsn, &ret_from->seq);
+	if (!r && ret_from->lsn != l->lsn)
+		r = -EUCLEAN;
 	if (!r)
 		r = load_chunks(l);
 	if (!r && (l->nr_rows != rows || l->nr_chunks != chunks))
@@ -383,7 +426,7 @@ static int try_load(struct bale_meta *m, uint64_t lsn,
 		    struct bale_wal_position *ret_from, uint64_t *ret_end_lsn)
 {
 	struct bale_io *io = m->st->io;
-	struct loader l = { .m = m, .dry = true };
+	struct loader l = { .m = m, .lsn = lsn, .dry = true };
 	uint64_t allocated;
 	char name[32];
 	int r;

@@ -4,8 +4,9 @@
  *
  * LMDB maps its file and trusts it. So before that: a file that was closed
  * cleanly and has not been touched since is taken as it is (index/clean holds
- * what fstat said of it); any other is audited page by page and row by row,
- * and its tables' digests compared with the ones in its last commit.
+ * what fstat said of it, and its checksum while it is small: rot changes no
+ * time); any other is audited page by page and row by row, and its tables'
+ * digests compared with the ones in its last commit.
  */
 #include "fs/store/meta_internal.h"
 
@@ -33,15 +34,49 @@ struct disk_clean {
 	le64 ino, size;
 	le64 mtime_sec, ctime_sec;
 	le32 mtime_nsec, ctime_nsec;
+	le32 summed; /* 1: sum is the file's crc32c */
+	le32 sum;
 	le32 reserved;
 	le32 crc;
 };
-static_assert(sizeof(struct disk_clean) == 72, "clean");
+static_assert(sizeof(struct disk_clean) == 80, "clean");
 
-static void make_mark(struct bale_meta *m, const struct stat *st,
-		      struct disk_clean *ret)
+/* A mount must not take longer the larger the index is: beyond this size only
+ * a checkpoint, fsck and scrub see that a page has rotted. */
+enum { SUM_MAX = 64 << 20, SUM_STEP = 1 << 20 };
+
+static int sum_file(struct bale_io *io, int fd, uint64_t size, uint32_t *ret)
 {
+	bale_autofree uint8_t *buf = malloc(SUM_STEP);
+	uint32_t sum = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	for (uint64_t off = 0; off < size; off += SUM_STEP) {
+		size_t len = size - off < SUM_STEP ? size - off : SUM_STEP, got;
+		int r = io->ops->pread(io, fd, buf, len, off, &got);
+
+		if (!r && got != len)
+			r = -EIO;
+		if (r)
+			return r;
+		sum = bale_crc32c(sum, buf, len);
+	}
+	*ret = sum;
+	return 0;
+}
+
+static int make_mark(struct bale_meta *m, int fd, const struct stat *st,
+		     struct disk_clean *ret)
+{
+	uint32_t sum = 0;
+	bool summed = st->st_size <= SUM_MAX;
+	int r = summed ? sum_file(m->st->io, fd, (uint64_t)st->st_size, &sum) :
+			 0;
+
 	*ret = (struct disk_clean){
+		.summed = le32_put(summed),
+		.sum = le32_put(sum),
 		.ino = le64_put(st->st_ino),
 		.size = le64_put((uint64_t)st->st_size),
 		.mtime_sec = le64_put((uint64_t)st->st_mtim.tv_sec),
@@ -53,17 +88,18 @@ static void make_mark(struct bale_meta *m, const struct stat *st,
 	memcpy(ret->uuid, m->st->super.uuid, sizeof(ret->uuid));
 	ret->crc =
 		le32_put(bale_crc32c(0, ret, offsetof(struct disk_clean, crc)));
+	return r;
 }
 
-static bool ended_cleanly(struct bale_meta *m, const struct stat *st)
+static bool ended_cleanly(struct bale_meta *m, int fd, const struct stat *st)
 {
 	struct disk_clean found, want;
 	size_t len = 0;
 
-	make_mark(m, st, &want);
 	return !bale_io_read_file(m->st->io, clean_file, &found, sizeof(found),
 				  &len) &&
-	       len == sizeof(found) && !memcmp(&found, &want, sizeof(found));
+	       len == sizeof(found) && !make_mark(m, fd, st, &want) &&
+	       !memcmp(&found, &want, sizeof(found));
 }
 
 /* ---- audit ---- */
@@ -164,7 +200,7 @@ static int check_file(struct bale_meta *m, char *why, size_t cap)
 		r = -EUCLEAN;
 	if (r)
 		snprintf(why, cap, "not a plain file");
-	else if (!ended_cleanly(m, &st))
+	else if (!ended_cleanly(m, fd, &st))
 		r = audit(m, fd, why, cap);
 	io->ops->close(io, fd);
 	return r;
@@ -272,13 +308,12 @@ static void leave_mark(struct bale_meta *m)
 	struct stat st;
 	int fd, r = io->ops->open(io, data_file, O_RDONLY, &fd);
 
-	if (!r && fstat(fd, &st))
-		r = -errno;
 	if (!r) {
+		r = fstat(fd, &st) ? -errno : make_mark(m, fd, &st, &d);
 		io->ops->close(io, fd);
-		make_mark(m, &st, &d);
-		r = bale_io_replace_file(io, clean_file, &d, sizeof(d));
 	}
+	if (!r)
+		r = bale_io_replace_file(io, clean_file, &d, sizeof(d));
 	if (r)
 		bale_debug("index: no clean mark: %s", strerror(-r));
 }

@@ -36,6 +36,9 @@ int bale_kv_open(const char *path, unsigned int flags, const uint8_t uuid[16],
 		 struct bale_kv **ret);
 void bale_kv_close(struct bale_kv *kv); /* NULL is fine; no transaction open */
 void bale_kv_position(struct bale_kv *kv, struct bale_kv_position *ret);
+/* The one that the transaction sees. */
+int bale_kv_position_in(struct bale_kv *kv, struct bale_kv_txn *txn,
+			struct bale_kv_position *ret);
 /* A position row as stored, checksum included: for the audit. -EUCLEAN. */
 int bale_kv_position_decode(const void *key, size_t key_len, const void *val,
 			    size_t val_len, struct bale_kv_position *ret);
@@ -43,6 +46,8 @@ uint64_t bale_kv_bytes(struct bale_kv *kv);
 /* A damaged row was met: nothing may be built on this index, and it says so
  * on disk with the next commit, so that the next open makes a new one. */
 bool bale_kv_doubtful(struct bale_kv *kv);
+/* As if one was: rows are missing or stale. */
+void bale_kv_doubt(struct bale_kv *kv);
 
 /* ---- reading ---- */
 

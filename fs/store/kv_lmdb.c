@@ -125,6 +125,11 @@ bool bale_kv_doubtful(struct bale_kv *kv)
 	return atomic_load(&kv->doubtful);
 }
 
+void bale_kv_doubt(struct bale_kv *kv)
+{
+	atomic_store(&kv->doubtful, true);
+}
+
 void bale_row_digest(unsigned int table, const void *key, size_t key_len,
 		     const void *val, size_t val_len, uint64_t ret[2])
 {
@@ -420,15 +425,24 @@ int bale_kv_position_decode(const void *key, size_t key_len, const void *val,
 	return 0;
 }
 
+int bale_kv_position_in(struct bale_kv *kv, struct bale_kv_txn *txn,
+			struct bale_kv_position *ret)
+{
+	MDB_val k = { 3, (void *)"now" }, v;
+	int r = to_errno(
+		mdb_get((MDB_txn *)txn, kv->dbi[POSITION_TABLE], &k, &v));
+
+	return r ? r :
+		   bale_kv_position_decode(k.mv_data, k.mv_size, v.mv_data,
+					   v.mv_size, ret);
+}
+
 static int load_position(struct bale_kv *kv, MDB_txn *txn,
 			 const uint8_t uuid[16])
 {
-	MDB_val k = { 3, (void *)"now" }, v;
-	int r = to_errno(mdb_get(txn, kv->dbi[POSITION_TABLE], &k, &v));
+	int r = bale_kv_position_in(kv, (struct bale_kv_txn *)txn,
+				    &kv->position);
 
-	if (!r)
-		r = bale_kv_position_decode(k.mv_data, k.mv_size, v.mv_data,
-					    v.mv_size, &kv->position);
 	if (!r && memcmp(kv->position.uuid, uuid, sizeof(kv->position.uuid)))
 		r = -EUCLEAN;
 	return r;
