@@ -159,7 +159,8 @@ class Build(Tree):
         self.one(self.headers("extern int a;\n"), "no guard")
 
     def test_symbols(self):
-        for name, count in (("bale_right", 0), ("wrong", 1)):
+        for name, count in (("bale_right", 0), ("wrong", 1),
+                            ("_Z10bale_righti", 0), ("_Z5wrongi", 1)):
             source = self.write(f"{name}.c", f"int {name};\n")
             library = source[:-1] + "o"
             done = lint_build.subprocess.run(["cc", "-c", source, "-o",
