@@ -22,8 +22,9 @@ static const char usage[] =
 	"                        1M to 2G, a power of two (default 256M)\n"
 	"        log=SIZE        one file of the log: 1M to 256M, a power of "
 	"two\n"
-	"        codec=POLICY    auto, raw, lz4, zstd or zstd:LEVEL (default "
-	"auto)\n"
+	"        codec=POLICY    auto, raw, lz4, gdeflate[:LEVEL] (-1, 1 to "
+	"3) or\n"
+	"                        zstd[:LEVEL] (-7 to 19); default auto\n"
 	"        label=TEXT      a name, at most 64 bytes\n"
 	"  -L, --label TEXT    the same as -o label=TEXT\n"
 	"  -f, --force         destroy the store that is in STORE\n"
@@ -71,7 +72,8 @@ static int parse_codec(const struct bale_cmd *cmd, const char *text,
 	if (r)
 		return bale_cmd_usage_error(
 			cmd,
-			"codec=%s: want auto, raw, lz4, zstd or zstd:LEVEL",
+			"codec=%s: want auto, raw, lz4, gdeflate[:LEVEL] "
+			"or zstd[:LEVEL]",
 			text);
 	o->codec = p.codec;
 	o->level = p.level;

@@ -14,6 +14,7 @@ static const struct bale_codec *const codecs[BALE_CODEC_NR] = {
 	[BALE_CODEC_raw] = &bale_codec_raw,
 	[BALE_CODEC_fill] = &bale_codec_fill,
 	[BALE_CODEC_lz4] = &bale_codec_lz4,
+	[BALE_CODEC_gdeflate] = &bale_codec_gdeflate,
 	[BALE_CODEC_zstd] = &bale_codec_zstd,
 };
 
@@ -75,8 +76,14 @@ bool bale_codec_known(unsigned int codec, unsigned int filter)
 	return bale_filter_known(filter) && bale_codec_get(codec);
 }
 
-/* A decimal number of at most 2 digits, and nothing after it. */
-static int parse_level(const char *text, int8_t *ret)
+static bool has_level(unsigned int id, int level)
+{
+	return level >= codecs[id]->level_min && level <= codecs[id]->level_max;
+}
+
+/* A decimal number of at most 2 digits that is a level of the codec, and
+ * nothing after it. */
+static int parse_level(unsigned int id, const char *text, int8_t *ret)
 {
 	bool neg = *text == '-';
 	int v = 0;
@@ -91,7 +98,7 @@ static int parse_level(const char *text, int8_t *ret)
 	}
 	if (neg)
 		v = -v;
-	if (!v || v < BALE_ZSTD_LEVEL_MIN || v > BALE_ZSTD_LEVEL_MAX)
+	if (!v || !has_level(id, v))
 		return -EINVAL;
 	*ret = (int8_t)v;
 	return 0;
@@ -120,7 +127,7 @@ static int parse_codec(const char *text, struct bale_codec_policy *ret)
 		return -EOPNOTSUPP;
 	p.codec = (uint8_t)id;
 	if (colon) {
-		int r = parse_level(colon + 1, &p.level);
+		int r = parse_level(id, colon + 1, &p.level);
 
 		if (r)
 			return r;
@@ -200,8 +207,7 @@ static int check_encode(const struct bale_job *job)
 		return -EINVAL;
 	if (!codecs[job->codec])
 		return -EOPNOTSUPP;
-	if (codec_levels[job->codec] && (job->level < BALE_ZSTD_LEVEL_MIN ||
-					 job->level > BALE_ZSTD_LEVEL_MAX))
+	if (codec_levels[job->codec] && !has_level(job->codec, job->level))
 		return -EINVAL;
 	return 0;
 }

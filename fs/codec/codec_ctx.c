@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "fs/base/fault.h"
+#include "fs/codec/codec_gdeflate.h"
 #include "fs/codec/codec_impl.h"
 
 /* Fault point: a context that cannot be had. */
@@ -21,6 +22,8 @@ static void ctx_destroy(void *arg)
 	ZSTD_freeCCtx(ctx->cctx);
 	ZSTD_freeDCtx(ctx->dctx);
 	free(ctx->lz4);
+	bale_gd_decoder_destroy(ctx->gd_decoder);
+	bale_gd_encoder_destroy(ctx->gd_encoder);
 	free(ctx->filtered);
 	free(ctx);
 }
@@ -73,6 +76,24 @@ int bale_codec_ctx_need_dctx(struct bale_codec_ctx *ctx)
 	if (!ctx->dctx)
 		ctx->dctx = ZSTD_createDCtx();
 	return ctx->dctx ? 0 : -ENOMEM;
+}
+
+int bale_codec_ctx_need_gd_decoder(struct bale_codec_ctx *ctx)
+{
+	if (bale_fault(fault_memory))
+		return -ENOMEM;
+	if (!ctx->gd_decoder)
+		ctx->gd_decoder = bale_gd_decoder_create();
+	return ctx->gd_decoder ? 0 : -ENOMEM;
+}
+
+int bale_codec_ctx_need_gd_encoder(struct bale_codec_ctx *ctx)
+{
+	if (bale_fault(fault_memory))
+		return -ENOMEM;
+	if (!ctx->gd_encoder)
+		ctx->gd_encoder = bale_gd_encoder_create();
+	return ctx->gd_encoder ? 0 : -ENOMEM;
 }
 
 int bale_codec_ctx_need_filtered(struct bale_codec_ctx *ctx, size_t len)

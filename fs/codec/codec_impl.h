@@ -15,6 +15,9 @@
 
 #include "balefs/codec.h"
 
+struct bale_gd_decoder;
+struct bale_gd_encoder;
+
 enum {
 	/* Largest window that the zstd decoder accepts: one extent's. */
 	BALE_ZSTD_WINDOW_LOG_MAX = 22,
@@ -37,13 +40,15 @@ static_assert(1 << BALE_ZSTD_WINDOW_LOG_MAX >= BALE_EXTENT_MAX,
 	      "an encoder may make a window of a whole extent");
 
 /*
- * What a thread keeps between jobs, so that a job allocates nothing. The zstd
+ * What a thread keeps between jobs, so that a job allocates nothing. The codecs'
  * contexts are made on first use and freed when the thread ends.
  */
 struct bale_codec_ctx {
 	ZSTD_CCtx *cctx;
 	ZSTD_DCtx *dctx;
 	void *lz4; /* LZ4_sizeofState() bytes */
+	struct bale_gd_decoder *gd_decoder;
+	struct bale_gd_encoder *gd_encoder;
 	/* An extent between filter and codec; grows to the largest seen. */
 	uint8_t *filtered;
 	size_t filtered_cap;
@@ -59,6 +64,8 @@ struct bale_codec_ctx *bale_codec_ctx_get(void);
 int bale_codec_ctx_need_lz4(struct bale_codec_ctx *ctx);
 int bale_codec_ctx_need_cctx(struct bale_codec_ctx *ctx);
 int bale_codec_ctx_need_dctx(struct bale_codec_ctx *ctx);
+int bale_codec_ctx_need_gd_decoder(struct bale_codec_ctx *ctx);
+int bale_codec_ctx_need_gd_encoder(struct bale_codec_ctx *ctx);
 /* ctx->filtered has room for len bytes; what was in it may be gone. */
 int bale_codec_ctx_need_filtered(struct bale_codec_ctx *ctx, size_t len);
 
@@ -77,12 +84,14 @@ struct bale_codec {
 	 */
 	int (*decode)(struct bale_codec_ctx *ctx, const uint8_t *src,
 		      size_t src_len, uint8_t *dst, size_t len);
-	int level_default; /* 0: the codec has no levels */
+	/* 0 is never a level, it asks for the default; all 0: no levels. */
+	int level_min, level_max, level_default;
 };
 
 extern const struct bale_codec bale_codec_raw;
 extern const struct bale_codec bale_codec_fill;
 extern const struct bale_codec bale_codec_lz4;
+extern const struct bale_codec bale_codec_gdeflate;
 extern const struct bale_codec bale_codec_zstd;
 
 /* NULL for an id that this build does not have. */

@@ -134,5 +134,7 @@ const struct bale_codec bale_codec_zstd = {
 	.bound = zstd_bound,
 	.encode = zstd_encode,
 	.decode = zstd_decode,
+	.level_min = BALE_ZSTD_LEVEL_MIN,
+	.level_max = BALE_ZSTD_LEVEL_MAX,
 	.level_default = BALE_ZSTD_LEVEL_DEFAULT,
 };

@@ -161,7 +161,7 @@ static const struct {
 	{ "threads", set_threads, "a number from 1 to 1024" },
 	{ "max_threads", set_max_threads, "a number from 1 to 1024" },
 	{ "max_background", set_max_background, "a number from 1 to 65535" },
-	{ "codec", set_codec, "auto, raw, lz4 or zstd[:level]" },
+	{ "codec", set_codec, "auto, raw, lz4, gdeflate[:level] or zstd[:level]" },
 	{ "io", set_io, "cached, direct or auto" },
 };
 

@@ -17,8 +17,7 @@ static bool is_there(const struct bale_extent_row *row,
 		       row->reason != BALE_RAW_policy;
 	if (row->codec != p.codec)
 		return false;
-	return row->codec != BALE_CODEC_zstd || !p.level ||
-	       row->level == p.level;
+	return !p.level || row->level == p.level;
 }
 
 /* -ENOENT: none of [*no, ...) is stored. */

@@ -16,7 +16,7 @@
 
 /*
  * id, name, has levels. The ids are on disk: never reused, never renumbered.
- * gdeflate and planes are reserved here and refused until they exist.
+ * planes is reserved here and refused until it exists.
  */
 #define BALE_CODECS(X)     \
 	X(0, raw, false)   \
@@ -104,7 +104,7 @@ struct bale_job {
 	/* enum bale_filter_id. Encode: tried with the codec asked for; not with
 	   auto, raw and fill */
 	uint8_t filter;
-	int8_t level;	/* zstd: -7..19; 0: default */
+	int8_t level;	/* of that codec; 0: default */
 	const void *src;
 	size_t src_len;
 	void *dst;

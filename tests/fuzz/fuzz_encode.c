@@ -27,9 +27,10 @@ static size_t make_content(uint8_t *p, const uint8_t *data, size_t size,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const uint8_t codecs[] = { BALE_CODEC_raw, BALE_CODEC_fill,
-					  BALE_CODEC_lz4, BALE_CODEC_zstd,
-					  BALE_CODEC_auto };
+	static const uint8_t codecs[] = {
+		BALE_CODEC_raw,	 BALE_CODEC_fill, BALE_CODEC_lz4,
+		BALE_CODEC_zstd, BALE_CODEC_auto, BALE_CODEC_gdeflate
+	};
 	static struct guard src, coded, back;
 	static uint8_t content[CONTENT_MAX];
 	struct bale_job enc = { .op = BALE_JOB_ENCODE };
@@ -47,6 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	enc.codec = codecs[data[0] % sizeof(codecs)];
 	/* The slowest levels say nothing that 12 does not. */
 	enc.level = (int8_t)(data[1] % 20 - 7);
+	if (enc.codec == BALE_CODEC_gdeflate)
+		enc.level = (int8_t)(data[1] % 5 - 1);
 	enc.dst_cap = bale_codec_bound(enc.src_len);
 	enc.dst = guard_high(&coded, enc.dst_cap);
 	bale_codec_run(&enc);

@@ -31,15 +31,25 @@ static const size_t sizes[] = {
 };
 
 static const struct bale_codec_policy policies[] = {
-	{ BALE_CODEC_raw, 0 },	{ BALE_CODEC_fill, 0 },	 { BALE_CODEC_lz4, 0 },
-	{ BALE_CODEC_zstd, 0 }, { BALE_CODEC_zstd, -7 }, { BALE_CODEC_zstd, 1 },
-	{ BALE_CODEC_zstd, 6 }, { BALE_CODEC_auto, 0 },
+	{ BALE_CODEC_raw, 0 },	    { BALE_CODEC_fill, 0 },
+	{ BALE_CODEC_lz4, 0 },	    { BALE_CODEC_zstd, 0 },
+	{ BALE_CODEC_zstd, -7 },    { BALE_CODEC_zstd, 1 },
+	{ BALE_CODEC_zstd, 6 },	    { BALE_CODEC_auto, 0 },
+	{ BALE_CODEC_gdeflate, 0 }, { BALE_CODEC_gdeflate, -1 },
+	{ BALE_CODEC_gdeflate, 1 }, { BALE_CODEC_gdeflate, 3 },
 };
 
 enum {
 	NR_SIZES = sizeof(sizes) / sizeof(sizes[0]),
 	NR_POLICIES = sizeof(policies) / sizeof(policies[0]),
+	/* In policies[]. */
+	LZ4 = 2,
+	ZSTD = 3,
+	GDEFLATE = 8,
 };
+
+static const size_t coders[] = { LZ4, ZSTD, GDEFLATE };
+enum { NR_CODERS = sizeof(coders) / sizeof(coders[0]) };
 
 static uint64_t next_random(uint64_t *x)
 {
@@ -356,6 +366,10 @@ static void content_chooses_the_codec(void **state)
 	expect_encoded("lz4", random, N, BALE_CODEC_raw, 0, BALE_RAW_grew);
 	expect_encoded("lz4", text, N, BALE_CODEC_lz4, 0, 0);
 	expect_encoded("zstd", text, N, BALE_CODEC_zstd, 3, 0);
+	expect_encoded("gdeflate", text, N, BALE_CODEC_gdeflate, 2, 0);
+	expect_encoded("gdeflate:-1", text, N, BALE_CODEC_gdeflate, -1, 0);
+	expect_encoded("gdeflate:3", text, N, BALE_CODEC_gdeflate, 3, 0);
+	expect_encoded("gdeflate", random, N, BALE_CODEC_raw, 0, BALE_RAW_grew);
 	expect_encoded("zstd:-7", text, N, BALE_CODEC_zstd, -7, 0);
 	expect_encoded("zstd:19", text, N, BALE_CODEC_zstd, 19, 0);
 	expect_encoded("raw", text, N, BALE_CODEC_raw, 0, BALE_RAW_policy);
@@ -598,7 +612,8 @@ static void damage_is_survived(void **state)
 
 	(void)state;
 	make_mixed(src, N);
-	for (size_t p = 2; p <= 3; p++) {
+	for (size_t c = 0; c < NR_CODERS; c++) {
+		size_t p = coders[c];
 		struct bale_job enc = encode_one(policies[p], src, N), dec;
 
 		assert_int_equal(enc.ret_codec, policies[p].codec);
@@ -680,11 +695,15 @@ static void wrong_jobs_are_refused(void **state)
 	assert_int_equal(run_with(enc, BALE_CODEC_zstd, 99, 0, bound), -EINVAL);
 	assert_int_equal(run_with(enc, BALE_CODEC_NR, 0, 0, bound), -EINVAL);
 	assert_int_equal(run_with(enc, 254, 0, 0, bound), -EINVAL);
-	assert_int_equal(run_with(enc, BALE_CODEC_gdeflate, 0, 0, bound),
-			 -EOPNOTSUPP);
+	for (int level = -3; level <= 5; level++)
+		assert_int_equal(
+			run_with(enc, BALE_CODEC_gdeflate, 0, level, bound),
+			level >= -1 && level <= 3 ? 0 : -EINVAL);
 	assert_int_equal(run_with(enc, BALE_CODEC_planes, 0, 0, bound),
 			 -EOPNOTSUPP);
 	assert_int_equal(run_with(dec, BALE_CODEC_gdeflate, 0, 0, 1024),
+			 -EUCLEAN);
+	assert_int_equal(run_with(dec, BALE_CODEC_planes, 0, 0, 1024),
 			 -EOPNOTSUPP);
 	assert_int_equal(run_with(dec, BALE_CODEC_raw, 0, 0, 1024), 0);
 	assert_int_equal(run_with(dec, BALE_CODEC_raw, 1, 0, 1024),
@@ -711,7 +730,8 @@ static void without_memory(void **state)
 
 	(void)state;
 	make_text(src, 65536);
-	for (size_t p = 2; p <= 3; p++) {
+	for (size_t c = 0; c < NR_CODERS; c++) {
+		size_t p = coders[c];
 		struct bale_job good = encode_one(policies[p], src, 65536), job;
 
 		assert_int_equal(bale_fault_arm("codec.memory:1+:ENOMEM"), 0);
@@ -722,7 +742,7 @@ static void without_memory(void **state)
 		job = decode_job(good.ret_codec, good.dst, good.len, 65536);
 		bale_codec_run(&job);
 		bale_fault_clear();
-		assert_int_equal(job.status, p == 3 ? -ENOMEM : 0);
+		assert_int_equal(job.status, p == LZ4 ? 0 : -ENOMEM);
 		free(job.dst);
 		free(good.dst);
 	}
@@ -746,8 +766,14 @@ static void policies_parse_and_print(void **state)
 		{ "zstd:1", 0, BALE_CODEC_zstd, 1 },
 		{ "zstd:19", 0, BALE_CODEC_zstd, 19 },
 		{ "zstd:-7", 0, BALE_CODEC_zstd, -7 },
-		{ "gdeflate", -EOPNOTSUPP, 0, 0 },
-		{ "gdeflate:3", -EOPNOTSUPP, 0, 0 },
+		{ "gdeflate", 0, BALE_CODEC_gdeflate, 0 },
+		{ "gdeflate:-1", 0, BALE_CODEC_gdeflate, -1 },
+		{ "gdeflate:1", 0, BALE_CODEC_gdeflate, 1 },
+		{ "gdeflate:3", 0, BALE_CODEC_gdeflate, 3 },
+		{ "gdeflate:0", -EINVAL, 0, 0 },
+		{ "gdeflate:-2", -EINVAL, 0, 0 },
+		{ "gdeflate:4", -EINVAL, 0, 0 },
+		{ "gdeflate:", -EINVAL, 0, 0 },
 		{ "planes", -EOPNOTSUPP, 0, 0 },
 		{ "", -EINVAL, 0, 0 },
 		{ "zst", -EINVAL, 0, 0 },
@@ -805,7 +831,8 @@ static void names_and_bounds(void **state)
 	assert_string_equal(bale_raw_reason_text(200), "?");
 	assert_true(bale_codec_known(BALE_CODEC_lz4, 0));
 	assert_false(bale_codec_known(BALE_CODEC_lz4, BALE_FILTER_NR));
-	assert_false(bale_codec_known(BALE_CODEC_gdeflate, 0));
+	assert_true(bale_codec_known(BALE_CODEC_gdeflate, 0));
+	assert_false(bale_codec_known(BALE_CODEC_planes, 0));
 	assert_false(bale_codec_known(BALE_CODEC_auto, 0));
 	assert_false(bale_codec_known(1000, 0));
 	bale_codec_policy_text((struct bale_codec_policy){ BALE_CODEC_zstd, 3 },
