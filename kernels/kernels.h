@@ -11,6 +11,10 @@
 
 #include "balefs/device.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* One call's chunks; every pointer is device memory, see device.h. */
 struct bale_chunks {
 	size_t nr;
@@ -80,11 +84,23 @@ int bale_gdeflate_encode(int level, const struct bale_chunks *c);
 int bale_gdeflate_decode(const struct bale_chunks *c);
 int bale_gdeflate_decoded_len(const struct bale_chunks *c);
 
+/* raw and fill; a fill's length is nowhere in it. */
+int bale_raw_encode(const struct bale_chunks *c);
+int bale_raw_decode(const struct bale_chunks *c);
+int bale_raw_decoded_len(const struct bale_chunks *c);
+int bale_fill_encode(const struct bale_chunks *c);
+int bale_fill_decode(const struct bale_chunks *c);
+
 /*
- * Both: an encoder gives BALE_CHUNK_NO_ROOM at once, without a look at src,
+ * All: nr is 1..BALE_UNITS_MAX, max_chunk 1..BALE_UNIT_SIZE, seen to by the
+ * caller. A chunk with more than max_chunk decoded bytes is BALE_CHUNK_INVALID.
+ * An encoder gives BALE_CHUNK_NO_ROOM at once, without a look at src,
  * for a chunk with dst_cap 0 and src_len > 0; a decoder touches nothing for a
  * chunk with src_len 0 and dst_cap 0, and its status may be any.
  */
+
+/* Units of one call at most. */
+enum { BALE_UNITS_MAX = BALE_DEVICE_CHUNKS_MAX };
 
 /* ---- what surrounds a codec in a batch of extents: unit_*.cu ---- */
 
@@ -145,6 +161,7 @@ struct bale_unit_look {
  *           dst_cap (bale_unit_worth)
  *   probe   u->src -> looks; with skip, hopeless units get dst_cap 0
  *   filter  u->src -> filtered, a slot each; from here on "u" has those as src
+ *           (so with a filter, the probe comes after it)
  *   (the codec's encode launcher)
  *   (the codec's decode launcher, from the slots into other slots: cut's dst)
  *   verify  two sets of units -> u->status BAD where they differ
@@ -165,14 +182,16 @@ int bale_unit_probe(const struct bale_units *u, struct bale_unit_look *looks,
 /* ret[i] = slots + i * slot_stride. */
 int bale_unit_slots(size_t nr, void *slots, size_t slot_stride, void **ret,
 		    cudaStream_t stream);
-/* Forward: len[i] <= BALE_UNIT_SIZE bytes from[i] -> to[i], no overlap. The
- * filter's id is known and not none. */
+/* Forward: len[i] bytes from[i] -> to[i], no overlap; one longer than max_chunk
+ * is left alone. The filter's id is known and not none. */
 int bale_unit_filter(unsigned int filter, size_t nr, const void *const *from,
-		     const uint32_t *len, void *const *to, cudaStream_t stream);
-/* Backward. Units with status[i] other than OK are left alone. */
+		     const uint32_t *len, void *const *to, uint32_t max_chunk,
+		     cudaStream_t stream);
+/* Backward. Units with status[i] other than OK are left alone too. */
 int bale_unit_unfilter(unsigned int filter, size_t nr, const void *const *from,
 		       const uint32_t *len, void *const *to,
-		       const uint32_t *status, cudaStream_t stream);
+		       const uint32_t *status, uint32_t max_chunk,
+		       cudaStream_t stream);
 
 /*
  * u->src: the bytes before any filter. Units that were coded (u->status OK) and
@@ -236,12 +255,18 @@ int bale_crc32c_many(size_t nr, const void *const *src, const uint32_t *len,
  * to: where units are decoded: raw + raw_off where slots is NULL (no filter),
  * else slot i of slots (slot_stride as for cut).
  */
+enum bale_plain_kind {
+	BALE_PLAIN_NOT, /* the decoder's */
+	BALE_PLAIN_RAW,
+	BALE_PLAIN_BAD,
+	BALE_PLAIN_PATTERN,
+};
 struct bale_unit_plain {
 	const void *src; /* raw bytes, or the pattern */
 	void *dst;
 	uint32_t len;	 /* decoded bytes */
-	uint32_t kind;	 /* 0: not plain; 1 raw; 2 bad; 3 pattern */
-	uint32_t period; /* pattern: of src; phase is 0 at every unit */
+	uint32_t kind;	 /* enum bale_plain_kind */
+	uint32_t period; /* of the pattern; its phase is 0 at every unit */
 	uint32_t reserved;
 };
 int bale_unit_split(const struct bale_unit_job *jobs, size_t nr_jobs,
@@ -263,5 +288,9 @@ int bale_unit_fold(const struct bale_unit_job *jobs, size_t nr_jobs,
 
 /* 0, or -errno of the last launch. */
 int bale_launch_check(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -13,12 +13,13 @@
  * nothing outside [src, src + len) read.
  *
  * Alignment: pointer and size arrays by their type; temp by 256 bytes; chunks
- * need none, though 16 bytes is faster.
+ * need none, though 16 bytes is faster. No two dst overlap, nor a dst any src.
  *
  * Thread rule: any thread, with the device that owns the stream current. Two
  * calls at once must not share temp. Formats: lz4 is the block format; gdeflate
  * a bare tile of 32 interleaved streams; raw the bytes; fill the pattern of 1,
- * 2, 4 or 8 bytes.
+ * 2, 4 or 8 bytes (the last repeat may be cut). A filter is undone by decode
+ * alone: it is part of what the caller must keep.
  *
  * In a build without CUDA every function here returns -ENODEV.
  */
@@ -47,35 +48,47 @@ enum bale_chunk_status {
 	BALE_CHUNK_INVALID = 3,
 };
 
+/* Chunks of one call, at most. */
+enum { BALE_DEVICE_CHUNKS_MAX = 1 << 24 };
+
 struct bale_device_opts {
 	uint32_t struct_size; /* sizeof(struct bale_device_opts) */
 	uint8_t codec;	      /* enum bale_codec_id: raw, fill, lz4, gdeflate */
 	int8_t level;	  /* 0: the codec's default; see bale_device_levels() */
-	uint8_t filter;	  /* enum bale_filter_id; 0: none */
+	uint8_t filter;	  /* enum bale_filter_id; lz4 and gdeflate only */
 	uint8_t reserved; /* 0 */
-	uint32_t max_chunk; /* largest decoded chunk; <= BALE_UNIT_SIZE */
+	uint32_t max_chunk; /* largest decoded chunk: 1..BALE_UNIT_SIZE */
 };
 
 /*
- * Levels, both codecs: 1 fast, 2 balanced, 3 high; gdeflate also -1, entropy
- * coding alone. The default is 1 for lz4 and 2 for gdeflate. -EOPNOTSUPP for a
- * codec that has no kernels.
+ * Every function that takes opts checks them: -EOPNOTSUPP for a codec that has
+ * no kernels, -EINVAL for a struct_size, level, filter, max_chunk or reserved
+ * byte that is not as above. Decoding ignores no field either; any level of
+ * the codec will do.
+ *
+ * Levels of lz4 and gdeflate: 1 fast, 2 balanced, 3 high; gdeflate also -1,
+ * entropy coding alone. 0 is the default: 1 for lz4, 2 for gdeflate, and all
+ * that raw and fill have.
  */
 int bale_device_levels(unsigned int codec, int *ret_min, int *ret_max);
 
-/* Largest output that any chunk of opts->max_chunk bytes can need. */
+/* Largest output that any chunk of opts->max_chunk bytes can need. (A fill that
+ * is no pattern is BALE_CHUNK_NO_ROOM with any capacity.) */
 int bale_device_bound(const struct bale_device_opts *opts, size_t *ret_len);
 
-/* Bytes of temp that a call with nr chunks needs. */
+/* Bytes of temp that a call with nr chunks needs, maybe 0. -EINVAL: nr. */
 int bale_device_encode_temp(const struct bale_device_opts *opts, size_t nr,
 			    size_t *ret_len);
 int bale_device_decode_temp(const struct bale_device_opts *opts, size_t nr,
 			    size_t *ret_len);
 
 /*
- * 0: queued. -EINVAL: opts or sizes are wrong; nothing was queued. -EIO: the
- * launch failed. A chunk that does not fit d_dst_cap[i] is BALE_CHUNK_NO_ROOM:
- * the way to say how small is small enough.
+ * 0: queued (nr 0: nothing to do). -EINVAL: opts, nr, a NULL array, or a temp
+ * that is too short or not aligned; nothing was queued. -EIO: a launch failed;
+ * dst, lengths and status are undefined. A chunk of more than opts->max_chunk
+ * decoded bytes is BALE_CHUNK_INVALID; one that does not fit d_dst_cap[i] is
+ * BALE_CHUNK_NO_ROOM: the way to say how small is small enough. d_dst_len[i]
+ * is 0 for both.
  */
 int bale_device_encode(const struct bale_device_opts *opts, size_t nr,
 		       const void *const *d_src, const uint32_t *d_src_len,
@@ -84,7 +97,7 @@ int bale_device_encode(const struct bale_device_opts *opts, size_t nr,
 		       size_t temp_len, bale_stream stream);
 
 /* d_dst_cap[i] is the exact decoded length; d_dst_len[i] what was decoded (0
- * when bad). */
+ * when bad). Errors as for encode. */
 int bale_device_decode(const struct bale_device_opts *opts, size_t nr,
 		       const void *const *d_src, const uint32_t *d_src_len,
 		       void *const *d_dst, const uint32_t *d_dst_cap,
@@ -92,8 +105,9 @@ int bale_device_decode(const struct bale_device_opts *opts, size_t nr,
 		       size_t temp_len, bale_stream stream);
 
 /* The decoded length that a chunk's bytes say, found without decoding where
- * the format has it and by walking the stream where not. Never trusted by
- * bale_device_decode(). */
+ * the format has it and by walking the stream where not; BALE_CHUNK_BAD where
+ * it is more than opts->max_chunk. Never trusted by bale_device_decode().
+ * -EOPNOTSUPP for fill, whose bytes do not say it. */
 int bale_device_decoded_len(const struct bale_device_opts *opts, size_t nr,
 			    const void *const *d_src, const uint32_t *d_src_len,
 			    uint32_t *d_len, uint32_t *d_status,
