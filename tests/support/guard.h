@@ -25,7 +25,7 @@ static inline void guard_init(struct guard *g, size_t cap)
 	size_t pages = (cap + GUARD_PAGE - 1) / GUARD_PAGE;
 
 	g->cap = pages * GUARD_PAGE;
-	g->map = mmap(NULL, g->cap + 2 * GUARD_PAGE, PROT_NONE,
+	g->map = (uint8_t *)mmap(NULL, g->cap + 2 * GUARD_PAGE, PROT_NONE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (g->map == MAP_FAILED ||
 	    (g->cap &&

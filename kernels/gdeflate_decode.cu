@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gdeflate_decode.cu - GDeflate tiles decoded, one warp a tile.
+ *
+ * A round is one slot of each lane. What a round's literals and matches put out
+ * is one piece of the output, and it is written a round later, when the matches
+ * have their distances: 32 bytes at a time, each lane asking which slot its
+ * byte belongs to. So the cost of a copy is that of its bytes, and matches need
+ * no order among themselves: a byte whose source is within the same 32 follows
+ * the lanes there by doubling steps.
+ *
+ * Nothing of a tile is believed: words past its end read as 0 and are found
+ * out, distances and lengths are checked before a byte of them is touched, and
+ * every loop ends by the output's or the tile's size.
+ */
+#include "kernels/simt.h"
+
+#include "kernels/gdeflate_tables.cuh"
+#include "kernels/kernels.h"
+
+namespace
+{
+
+const uint32_t kWarps = 2;
+const uint32_t kLitlenBits = 10;
+const uint32_t kDistBits = 8;
+const uint32_t kPrecodeBits = BALE_GD_PRECODE_BITS_MAX;
+const uint32_t kLensMax = BALE_GD_LITLEN_NR + BALE_GD_DIST_NR;
+/* A slot that is a literal, in pieces; else a distance. */
+const uint32_t kLiteral = 1u << 31;
+
+/* A warp's shared memory. */
+struct Tile {
+	uint32_t litlen[1 << kLitlenBits];
+	uint32_t dist[1 << kDistBits];
+	bale_gd_order litlen_order;
+	bale_gd_order dist_order;
+	uint32_t slot[BALE_GD_LANES];
+	uint8_t lens[kLensMax];
+};
+
+/* Where a tile's bytes go; the same in all lanes. */
+struct Out {
+	uint8_t *dst;
+	uint32_t at;
+	uint32_t cap;
+};
+
+/* What one round puts out. */
+struct Piece {
+	uint32_t len;	/* of all lanes */
+	uint32_t start; /* of this lane's, in the piece */
+	uint32_t size;	/* of this lane's */
+	uint32_t slot;	/* literal or distance */
+};
+
+__device__ uint32_t first_lane(uint32_t v)
+{
+	return __shfl_sync(bale_all_lanes, v, 0);
+}
+
+/* A lane that goes on at `from` ends at a lane that goes nowhere. */
+__device__ __forceinline__ uint32_t follow(uint32_t from)
+{
+	bool moved;
+
+	do {
+		uint32_t next = __shfl_sync(bale_all_lanes, from, (int)from);
+
+		moved = next != from;
+		from = next;
+	} while (__any_sync(bale_all_lanes, moved));
+	return from;
+}
+
+__device__ __forceinline__ void write_piece(Tile *t, const Out &out,
+					    const Piece &p, uint32_t lane)
+{
+	uint32_t below = bale_lanes_below(lane);
+	uint32_t has = __ballot_sync(bale_all_lanes, p.size != 0);
+	uint32_t started = 0;
+
+	if (p.size)
+		t->slot[__popc(has & below)] = p.slot;
+	__syncwarp();
+	for (uint32_t at = 0; at < p.len; at += 32) {
+		uint32_t rel = p.start - at, slot, v, from = lane;
+		bool mine = at + lane < p.len;
+		uint32_t starts =
+			bale_gd_or(p.size && rel < 32 ? 1u << rel : 0);
+
+		slot = t->slot[started + __popc(starts & (below | 1u << lane)) -
+			       1];
+		started += __popc(starts);
+		v = slot;
+		if (mine && !(slot & kLiteral)) {
+			if (slot <= lane)
+				from = lane - slot;
+			else
+				v = out.dst[out.at + at + lane - slot];
+		}
+		if (__any_sync(bale_all_lanes, from != lane)) {
+			from = follow(from);
+			v = __shfl_sync(bale_all_lanes, v, (int)from);
+		}
+		if (mine)
+			out.dst[out.at + at + lane] = (uint8_t)v;
+		__syncwarp();
+	}
+}
+
+/*
+ * The symbols of a block, to the end of its last copy. kWrite: false to walk
+ * only.
+ */
+template <bool kWrite>
+__device__ bool inflate(bale_gd_reader *r, Tile *t, Out *out, uint32_t lane)
+{
+	Piece p = { 0, 0, 0, 0 };
+	bool pending = false, ended = false;
+
+	do {
+		uint32_t bits = bale_gd_peek(r), e, value, kind, ends, sum;
+		bool reads = pending || !ended, bad = false;
+
+		e = pending ? t->dist[bits & ((1 << kDistBits) - 1)] :
+			      t->litlen[bits & ((1 << kLitlenBits) - 1)];
+		if (bale_gd_entry_kind_of(e) == BALE_GD_IS_OTHER)
+			e = pending ? bale_gd_find_long(&t->dist_order,
+							BALE_GD_CODE_DIST, bits,
+							kDistBits + 1) :
+				      bale_gd_find_long(&t->litlen_order,
+							BALE_GD_CODE_LITLEN,
+							bits, kLitlenBits + 1);
+		kind = bale_gd_entry_kind_of(e);
+		ends = __ballot_sync(bale_all_lanes,
+				     reads && kind == BALE_GD_IS_END);
+		if (ends) {
+			/* What free lanes behind it read is not theirs. */
+			ended = true;
+			if (!pending && lane >= (uint32_t)__ffs((int)ends))
+				reads = false;
+		}
+		value = bale_gd_entry_value(e, bits);
+		if (reads && kind == BALE_GD_IS_OTHER)
+			bad = true;
+		if (pending) {
+			p.slot = value;
+			if (value > out->at + p.start)
+				bad = true;
+		}
+		bale_gd_take(r, reads ? bale_gd_entry_bits(e) : 0, lane);
+		if (__any_sync(bale_all_lanes, bad) || bale_gd_short(r))
+			return false;
+		if (kWrite)
+			write_piece(t, *out, p, lane);
+		out->at += p.len;
+
+		pending = !pending && reads && kind == BALE_GD_IS_MATCH;
+		p.size = pending ? value : 0;
+		if (reads && kind == BALE_GD_IS_LITERAL) {
+			p.size = 1;
+			p.slot = value | kLiteral;
+		}
+		sum = bale_scan_incl(p.size, lane);
+		p.start = sum - p.size;
+		p.len = __shfl_sync(bale_all_lanes, sum, 31);
+		if (p.len > out->cap - out->at)
+			return false;
+	} while (!ended || p.len);
+	return true;
+}
+
+template <bool kWrite>
+__device__ bool stored(bale_gd_reader *r, Out *out, uint32_t lane)
+{
+	uint32_t len = first_lane(bale_gd_peek(r) & 0xffff);
+
+	bale_gd_take(r, lane == 0 ? BALE_GD_STORED_LEN_BITS : 0, lane);
+	if (len > out->cap - out->at)
+		return false;
+	for (uint32_t at = 0; at < len; at += 32) {
+		bool mine = at + lane < len;
+		uint32_t v = bale_gd_peek(r);
+
+		if (kWrite && mine)
+			out->dst[out->at + at + lane] = (uint8_t)v;
+		bale_gd_take(r, mine ? 8 : 0, lane);
+		if (bale_gd_short(r))
+			return false;
+	}
+	__syncwarp();
+	out->at += len;
+	return true;
+}
+
+__device__ void static_lens(Tile *t, uint32_t lane)
+{
+	for (uint32_t i = lane; i < BALE_GD_LITLEN_NR; i += 32)
+		t->lens[i] = (uint8_t)bale_gd_static_litlen_bits(i);
+	t->lens[BALE_GD_LITLEN_NR + lane] = BALE_GD_STATIC_DIST_BITS;
+	__syncwarp();
+}
+
+/* A round of code lengths, of which `done` were before; false when it is bad.
+ * last: the length that a run repeats, 16 before the first. */
+__device__ __forceinline__ bool lens_round(bale_gd_reader *r, Tile *t,
+					   uint32_t nr, uint32_t *done,
+					   uint32_t *last, uint32_t lane)
+{
+	uint32_t bits = bale_gd_peek(r);
+	uint32_t e = t->litlen[bits & ((1 << kPrecodeBits) - 1)];
+	uint32_t sym = e >> 16, run, sum, start, len, own;
+	bool reads, bad;
+
+	run = bale_gd_entry_value(e, bits) - sym +
+	      (sym < BALE_GD_RUN_LAST	? 1 :
+	       sym == BALE_GD_RUN_ZEROS ? 11 :
+					  3);
+	if (bale_gd_entry_kind_of(e) == BALE_GD_IS_OTHER)
+		run = 1;
+	sum = bale_scan_incl(run, lane);
+	start = *done + sum - run;
+	reads = start < nr;
+	/* The value of each, and for a repeat that of the last lane before. */
+	len = sym < BALE_GD_RUN_LAST ? sym : 0;
+	own = __ballot_sync(bale_all_lanes, sym != BALE_GD_RUN_LAST) &
+	      (bale_lanes_below(lane) | 1u << lane);
+	len = __shfl_sync(bale_all_lanes, len,
+			  own ? (int)bale_gd_top_bit(own) : 0);
+	if (!own)
+		len = *last;
+	bad = reads && (bale_gd_entry_kind_of(e) == BALE_GD_IS_OTHER ||
+			start + run > nr || len == 16);
+	if (__any_sync(bale_all_lanes, bad))
+		return false;
+	bale_gd_take(r, reads ? bale_gd_entry_bits(e) : 0, lane);
+	if (reads)
+		for (uint32_t i = 0; i < run; i++)
+			t->lens[start + i] = (uint8_t)len;
+	*last = __shfl_sync(bale_all_lanes, len, 31);
+	*done += __shfl_sync(bale_all_lanes, sum, 31);
+	return true;
+}
+
+/* The header of a dynamic block; its lengths, litlen padded with zeros. */
+__device__ bool dynamic_lens(bale_gd_reader *r, Tile *t, uint32_t *ret_litlen,
+			     uint32_t *ret_dist, uint32_t lane)
+{
+	uint32_t head = first_lane(bale_gd_peek(r)), done = 0, last = 16;
+	uint32_t litlen = (head & 31) + BALE_GD_LITLEN_MIN;
+	uint32_t dist = (head >> 5 & 31) + 1;
+	uint32_t nr = (head >> 10 & 15) + BALE_GD_PRECODE_MIN;
+
+	bale_gd_take(r, lane == 0 ? BALE_GD_DYNAMIC_BITS : 0, lane);
+	__syncwarp();
+	if (lane < BALE_GD_PRECODE_NR)
+		t->lens[bale_gd_precode_order(lane)] =
+			lane < nr ? bale_gd_peek(r) & 7 : 0;
+	__syncwarp();
+	bale_gd_take(r, lane < nr ? 3 : 0, lane);
+	if (!bale_gd_build(t->litlen, kPrecodeBits, &t->litlen_order,
+			   BALE_GD_CODE_PRECODE, t->lens, BALE_GD_PRECODE_NR,
+			   lane))
+		return false;
+	while (done < litlen + dist)
+		if (!lens_round(r, t, litlen + dist, &done, &last, lane))
+			return false;
+	__syncwarp();
+	*ret_litlen = litlen;
+	*ret_dist = dist;
+	return !bale_gd_short(r);
+}
+
+template <bool kWrite>
+__device__ bool coded(bale_gd_reader *r, Tile *t, Out *out, uint32_t type,
+		      uint32_t lane)
+{
+	uint32_t litlen = BALE_GD_LITLEN_NR, dist = BALE_GD_DIST_NR;
+
+	if (type == BALE_GD_STATIC)
+		static_lens(t, lane);
+	else if (!dynamic_lens(r, t, &litlen, &dist, lane))
+		return false;
+	if (!bale_gd_build(t->litlen, kLitlenBits, &t->litlen_order,
+			   BALE_GD_CODE_LITLEN, t->lens, litlen, lane) ||
+	    !bale_gd_build(t->dist, kDistBits, &t->dist_order,
+			   BALE_GD_CODE_DIST, t->lens + litlen, dist, lane))
+		return false;
+	return inflate<kWrite>(r, t, out, lane);
+}
+
+/* All blocks of a tile; every one takes bits, so they end. */
+template <bool kWrite>
+__device__ bool tile(bale_gd_reader *r, Tile *t, Out *out, uint32_t lane)
+{
+	uint32_t head;
+
+	do {
+		uint32_t type;
+
+		head = first_lane(bale_gd_peek(r));
+		type = head >> 1 & 3;
+		bale_gd_take(r, lane == 0 ? BALE_GD_BLOCK_BITS : 0, lane);
+		if (type == BALE_GD_STORED) {
+			if (!stored<kWrite>(r, out, lane))
+				return false;
+		} else if (type > BALE_GD_DYNAMIC ||
+			   !coded<kWrite>(r, t, out, type, lane)) {
+			return false;
+		}
+		if (bale_gd_short(r))
+			return false;
+	} while (!(head & 1));
+	return r->next == r->nr;
+}
+
+/* kWrite: decodes to dst, exactly dst_cap bytes; else only finds dst_len. */
+template <bool kWrite>
+__global__ void __launch_bounds__(kWarps * 32) decode_tiles(bale_chunks c)
+{
+	__shared__ Tile tiles[kWarps];
+	uint32_t lane = bale_lane();
+	size_t i = (size_t)blockIdx.x * kWarps + threadIdx.x / 32;
+	bale_gd_reader r;
+	Out out = { nullptr, 0, BALE_UNIT_SIZE };
+	uint32_t status = BALE_CHUNK_BAD, len;
+
+	if (i >= c.nr)
+		return;
+	len = c.src_len[i];
+	if (kWrite) {
+		out.dst = (uint8_t *)c.dst[i];
+		out.cap = c.dst_cap[i];
+	}
+	if (out.cap > BALE_UNIT_SIZE) {
+		status = BALE_CHUNK_INVALID;
+	} else if (len >= BALE_GD_TILE_MIN && len % 4 == 0) {
+		bale_gd_reader_init(&r, c.src[i], len, lane);
+		if (tile<kWrite>(&r, &tiles[threadIdx.x / 32], &out, lane) &&
+		    (!kWrite || out.at == out.cap))
+			status = BALE_CHUNK_OK;
+	}
+	if (lane == 0) {
+		c.dst_len[i] = status == BALE_CHUNK_OK ? out.at : 0;
+		c.status[i] = status;
+	}
+}
+
+template <bool kWrite> int launch(const struct bale_chunks *c)
+{
+	if (c->nr)
+		BALE_LAUNCH(decode_tiles<kWrite>,
+			    dim3((unsigned int)((c->nr + kWarps - 1) / kWarps)),
+			    dim3(kWarps * 32), 0, c->stream, *c);
+	return c->nr ? bale_launch_check() : 0;
+}
+
+} // namespace
+
+int bale_gdeflate_decode(const struct bale_chunks *c)
+{
+	return launch<true>(c);
+}
+
+int bale_gdeflate_decoded_len(const struct bale_chunks *c)
+{
+	return launch<false>(c);
+}
