@@ -36,6 +36,7 @@ extern const struct bale_cmd bale_cmd_fsck;
 extern const struct bale_cmd bale_cmd_dump;
 extern const struct bale_cmd bale_cmd_stats;
 extern const struct bale_cmd bale_cmd_recompress;
+extern const struct bale_cmd bale_cmd_bench;
 extern const struct bale_cmd bale_cmd_mount;
 extern const struct bale_cmd bale_cmd_umount;
 
