@@ -91,7 +91,7 @@ static void print_uuid(FILE *f, const uint8_t *uuid)
 static void super_json(struct dump *d)
 {
 	const struct bale_super *s = &d->super;
-	struct bale_codec_policy p = { s->codec, s->level };
+	struct bale_codec_policy p = { s->codec, s->level, s->filter };
 	char uuid[40], codec[32];
 	FILE *f = fmemopen(uuid, sizeof(uuid), "w");
 

@@ -24,7 +24,10 @@ static const char usage[] =
 	"two\n"
 	"        codec=POLICY    auto, raw, lz4, gdeflate[:LEVEL] (-1, 1 to "
 	"3) or\n"
-	"                        zstd[:LEVEL] (-7 to 19); default auto\n"
+	"                        zstd[:LEVEL] (-7 to 19); default auto;\n"
+	"                        +FILTER after one that is no auto or raw: "
+	"see\n"
+	"                        the manual\n"
 	"        label=TEXT      a name, at most 64 bytes\n"
 	"  -L, --label TEXT    the same as -o label=TEXT\n"
 	"  -f, --force         destroy the store that is in STORE\n"
@@ -73,10 +76,11 @@ static int parse_codec(const struct bale_cmd *cmd, const char *text,
 		return bale_cmd_usage_error(
 			cmd,
 			"codec=%s: want auto, raw, lz4, gdeflate[:LEVEL] "
-			"or zstd[:LEVEL]",
+			"or zstd[:LEVEL], maybe +FILTER",
 			text);
 	o->codec = p.codec;
 	o->level = p.level;
+	o->filter = p.filter;
 	return 0;
 }
 
@@ -145,7 +149,9 @@ static int make(const char *path, const struct bale_mkfs_options *o)
 
 static void report(const char *path, const struct bale_mkfs_options *o)
 {
-	struct bale_codec_policy p = { .codec = o->codec, .level = o->level };
+	struct bale_codec_policy p = { .codec = o->codec,
+				       .level = o->level,
+				       .filter = o->filter };
 	char codec[32], extent[BALE_SIZE_TEXT], segment[BALE_SIZE_TEXT];
 
 	bale_codec_policy_text(p, codec, sizeof(codec));

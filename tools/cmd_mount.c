@@ -38,7 +38,7 @@ static const char usage[] =
 	"        allow_other        other users too, by the files' "
 	"permissions\n"
 	"        codec=POLICY       auto, raw, lz4, gdeflate[:LEVEL] or\n"
-	"                           zstd[:LEVEL]\n"
+	"                           zstd[:LEVEL]; and +FILTER\n"
 	"        cache=SIZE         memory for file contents, such as 1G\n"
 	"        commit=SECONDS     unsynced work older than this is safe (5)\n"
 	"        io=MODE            cached: the kernel keeps pages (default);\n"

@@ -29,7 +29,9 @@ static const char usage[] =
 	"\n"
 	"  -c, --codec POLICY  auto, raw, lz4, gdeflate[:LEVEL] (-1, 1 to 3) "
 	"or\n"
-	"                      zstd[:LEVEL] (-7 to 19); default auto\n"
+	"                      zstd[:LEVEL] (-7 to 19); default auto; +FILTER\n"
+	"                      after one that is no auto or raw: see the "
+	"manual\n"
 	"      --store STORE   the paths are in this store, which is not "
 	"mounted\n"
 	"  -v, --verbose       a line for every file\n"
@@ -63,7 +65,8 @@ int bale_recompress_failed(struct bale_recompress *r, const char *path, int err)
 static int one_file(const char *path)
 {
 	struct bale_ioc_recompress x = { .codec = run.policy.codec,
-					 .level = run.policy.level };
+					 .level = run.policy.level,
+					 .filter = run.policy.filter };
 	bale_autoclose int fd =
 		open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 

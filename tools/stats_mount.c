@@ -154,8 +154,9 @@ static int of_file(int fd, const struct stat *st, struct bale_stats *s)
 
 	if (ioctl(fd, BALE_IOC_FILE, &i))
 		return -errno;
-	bale_codec_policy_text((struct bale_codec_policy){ i.codec, i.level },
-			       s->policy, sizeof(s->policy));
+	bale_codec_policy_text(
+		(struct bale_codec_policy){ i.codec, i.level, i.filter },
+		s->policy, sizeof(s->policy));
 	bale_stats_set(s, raw_bytes, 0);
 	bale_stats_set(s, stored_bytes, 0);
 	s->has_codecs = true;

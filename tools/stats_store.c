@@ -131,8 +131,8 @@ int bale_stats_of_store(const char *path, struct bale_stats *s)
 	s->has_codecs = true;
 	snprintf(s->label, sizeof(s->label), "%s", sb->label);
 	bale_codec_policy_text(
-		(struct bale_codec_policy){ sb->codec, sb->level }, s->policy,
-		sizeof(s->policy));
+		(struct bale_codec_policy){ sb->codec, sb->level, sb->filter },
+		s->policy, sizeof(s->policy));
 	bale_stats_set(s, files, 0);
 	bale_stats_set(s, logical_bytes, 0);
 	bale_stats_set(s, raw_bytes, 0);

@@ -24,6 +24,7 @@ struct bale_super {
 	uint8_t extent_bits, segment_bits, log_bits;
 	uint8_t codec;
 	int8_t level;
+	uint8_t filter;
 	char label[BALE_LABEL_MAX + 1];
 };
 void bale_super_encode(const struct bale_super *s, struct bale_disk_super *d);
@@ -96,6 +97,7 @@ struct bale_inode_row {
 	uint64_t parent, next_cookie, nr_entries;
 	uint8_t codec;
 	int8_t level;
+	uint8_t filter;
 };
 void bale_inode_encode(const struct bale_inode_row *r,
 		       struct bale_disk_inode *d);

@@ -59,6 +59,7 @@ void bale_inode_encode(const struct bale_inode_row *r,
 	d->nr_entries = le64_put(r->nr_entries);
 	d->codec = r->codec;
 	d->level = (uint8_t)r->level;
+	d->filter = r->filter;
 }
 
 static bool known_type(uint32_t mode)
@@ -84,7 +85,7 @@ int bale_inode_decode(const void *val, size_t len, struct bale_inode_row *ret)
 	if (len != sizeof(*d) || !known_type(le32_get(d->mode)) ||
 	    le64_get(d->size) > BALE_FILE_MAX || !time_in_range(d->atime) ||
 	    !time_in_range(d->mtime) || !time_in_range(d->ctime) ||
-	    !time_in_range(d->btime) ||
+	    !time_in_range(d->btime) || d->filter >= BALE_FILTER_NR ||
 	    !all_zero(d->reserved, sizeof(d->reserved)))
 		return -EUCLEAN;
 	ret->mode = le32_get(d->mode);
@@ -105,6 +106,7 @@ int bale_inode_decode(const void *val, size_t len, struct bale_inode_row *ret)
 	ret->nr_entries = le64_get(d->nr_entries);
 	ret->codec = d->codec;
 	ret->level = (int8_t)d->level;
+	ret->filter = d->filter;
 	return 0;
 }
 

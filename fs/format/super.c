@@ -40,6 +40,7 @@ void bale_super_encode(const struct bale_super *s, struct bale_disk_super *d)
 	d->log_bits = s->log_bits;
 	d->codec = s->codec;
 	d->level = (uint8_t)s->level;
+	d->filter = s->filter;
 	memcpy(d->label, s->label, strnlen(s->label, sizeof(d->label)));
 	d->crc = le32_put(super_crc(d));
 }
@@ -58,7 +59,8 @@ static bool super_in_range(const struct bale_disk_super *d)
 	       d->segment_bits >= 20 && d->segment_bits <= 31 &&
 	       d->segment_bits >= d->extent_bits + 2 && d->log_bits >= 20 &&
 	       d->log_bits <= 28 &&
-	       (d->codec < BALE_CODEC_NR || d->codec == BALE_CODEC_auto);
+	       (d->codec < BALE_CODEC_NR || d->codec == BALE_CODEC_auto) &&
+	       d->filter < BALE_FILTER_NR;
 }
 
 int bale_super_decode(const void *buf, size_t len, struct bale_super *ret)
@@ -91,6 +93,7 @@ int bale_super_decode(const void *buf, size_t len, struct bale_super *ret)
 	ret->log_bits = d->log_bits;
 	ret->codec = d->codec;
 	ret->level = (int8_t)d->level;
+	ret->filter = d->filter;
 	memcpy(ret->label, d->label, BALE_LABEL_MAX);
 	return 0;
 }

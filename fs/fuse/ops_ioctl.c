@@ -193,6 +193,7 @@ static int do_file(struct call *c)
 		.flags = row.flags,
 		.codec = p.codec,
 		.level = p.level,
+		.filter = p.filter,
 	};
 	c->out_size = sizeof(c->out.file);
 	return 0;
@@ -210,13 +211,15 @@ static int do_recompress(struct call *c)
 	bale_inode_attr(c->i, &row);
 	if (uid != 0 && uid != row.uid)
 		return -EPERM;
-	if (!S_ISREG(row.mode))
+	if (!S_ISREG(row.mode) ||
+	    (r->filter && !bale_codec_known(r->codec, r->filter)))
 		return -EINVAL;
 	c->out_size = sizeof(*r);
 	return bale_file_recompress(
 		c->i,
 		(struct bale_codec_policy){ .codec = r->codec,
-					    .level = r->level },
+					    .level = r->level,
+					    .filter = r->filter },
 		&r->before, &r->after);
 }
 

@@ -97,6 +97,7 @@ static int make_row(struct bale_inode *dir, const struct request *q,
 	if (row->flags & BALE_INODE_HAS_POLICY) {
 		row->codec = d->codec;
 		row->level = d->level;
+		row->filter = d->filter;
 	}
 	if (d->mode & S_ISGID) {
 		row->gid = d->gid;

@@ -69,6 +69,7 @@ static int open_store(struct bale_fs *fs, const char *path)
 	if (!fs->o.has_policy) {
 		fs->o.policy.codec = bale_store_super(fs->store)->codec;
 		fs->o.policy.level = bale_store_super(fs->store)->level;
+		fs->o.policy.filter = bale_store_super(fs->store)->filter;
 	}
 	/* A cache of less than a few extents could not hold one write. */
 	if (fs->o.cache_bytes < 32 * fs->extent_size)
@@ -205,11 +206,11 @@ struct bale_codec_policy bale_inode_policy(struct bale_inode *i)
 	struct bale_codec_policy p = i->fs->o.policy;
 
 	if (i->row.flags & BALE_INODE_NOCOMP) {
-		p.codec = BALE_CODEC_raw;
-		p.level = 0;
+		p = (struct bale_codec_policy){ .codec = BALE_CODEC_raw };
 	} else if (i->row.flags & BALE_INODE_HAS_POLICY) {
 		p.codec = i->row.codec;
 		p.level = i->row.level;
+		p.filter = i->row.filter;
 	} else if (i->row.flags & BALE_INODE_COMPRESS &&
 		   p.codec == BALE_CODEC_raw) {
 		p.codec = BALE_CODEC_auto;

@@ -15,7 +15,7 @@ static bool is_there(const struct bale_extent_row *row,
 	if (p.codec == BALE_CODEC_auto)
 		return row->codec != BALE_CODEC_raw ||
 		       row->reason != BALE_RAW_policy;
-	if (row->codec != p.codec)
+	if (row->codec != p.codec || row->filter != p.filter)
 		return false;
 	return !p.level || row->level == p.level;
 }

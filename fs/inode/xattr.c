@@ -199,7 +199,8 @@ static int get_policy(struct bale_inode *i, enum kind kind, void *buf,
 		      size_t cap, size_t *ret_len)
 {
 	struct bale_codec_policy p = { .codec = i->row.codec,
-				       .level = i->row.level };
+				       .level = i->row.level,
+				       .filter = i->row.filter };
 	char text[POLICY_TEXT];
 
 	if (kind == KIND_EFFECTIVE)
@@ -344,6 +345,7 @@ static int set_policy(const void *val, size_t len, struct bale_inode_row *row)
 		return r;
 	row->codec = p.codec;
 	row->level = p.level;
+	row->filter = p.filter;
 	row->flags |= BALE_INODE_HAS_POLICY;
 	return 0;
 }
@@ -427,6 +429,7 @@ static int stage_remove(struct bale_inode *i, const char *name,
 	row->flags &= ~(uint32_t)BALE_INODE_HAS_POLICY;
 	row->codec = 0;
 	row->level = 0;
+	row->filter = 0;
 	return 0;
 }
 

@@ -231,6 +231,7 @@ static int fill_super(struct bale_super *s, const struct bale_mkfs_options *o,
 	default_sizes(s, total);
 	s->codec = o->codec;
 	s->level = o->level;
+	s->filter = o->filter;
 	if (o->label)
 		strcpy(s->label, o->label);
 	bale_super_encode(s, &d);

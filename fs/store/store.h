@@ -19,6 +19,7 @@ struct bale_mkfs_options {
 	uint8_t extent_bits, segment_bits, log_bits; /* 0: default */
 	uint8_t codec;				     /* default policy */
 	int8_t level;
+	uint8_t filter;
 	const char *label; /* NULL: none */
 	bool force;	   /* an existing store is destroyed */
 };

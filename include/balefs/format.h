@@ -59,7 +59,8 @@ struct bale_disk_super {
 	uint8_t log_bits;     /* 20..28: size of a log file */
 	uint8_t codec;	      /* default policy; 255: auto */
 	uint8_t level;	      /* int8_t */
-	uint8_t pad[3];
+	uint8_t filter;	      /* with codec and level */
+	uint8_t pad[2];
 	uint8_t label[BALE_LABEL_MAX]; /* NUL-padded */
 	uint8_t reserved[3952];
 };
@@ -247,7 +248,8 @@ struct bale_disk_inode {
 	le64 nr_entries;  /* directories, without . and .. */
 	uint8_t codec;
 	uint8_t level; /* int8_t */
-	uint8_t reserved[6];
+	uint8_t filter;
+	uint8_t reserved[5];
 };
 static_assert(sizeof(struct bale_disk_inode) == 128, "inode");
 

@@ -34,15 +34,17 @@ struct bale_ioc_file {
 	uint32_t flags; /* BALE_INODE_* */
 	uint8_t codec;	/* policy in effect: enum bale_codec_id */
 	int8_t level;
-	uint8_t pad[2];
+	uint8_t filter; /* enum bale_filter_id */
+	uint8_t pad;
 	uint64_t spare[8];
 };
 
 /* Code a file's extents again: caller owns the file or is root. */
 struct bale_ioc_recompress {
-	uint8_t codec; /* in: enum bale_codec_id or BALE_CODEC_auto */
-	int8_t level;  /* in: 0: the codec's default */
-	uint8_t pad[6];
+	uint8_t codec;	/* in: enum bale_codec_id or BALE_CODEC_auto */
+	int8_t level;	/* in: 0: the codec's default */
+	uint8_t filter; /* in: enum bale_filter_id */
+	uint8_t pad[5];
 	uint64_t before, after; /* out: stored bytes */
 };
 

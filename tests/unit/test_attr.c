@@ -278,12 +278,12 @@ static void test_codec(void **state)
 			 -EPERM);
 	assert_int_equal(bale_xattr_list(d, list, sizeof(list), &len), 0);
 	assert_int_equal(len, 0);
-	assert_int_equal(set(d, "user.balefs.codec", "zstd:7", 0), 0);
+	assert_int_equal(set(d, "user.balefs.codec", "zstd:7+shuffle4", 0), 0);
 	i = fx_mk(d, "f", S_IFREG | 0644);
 	s = fx_mk(d, "s", S_IFDIR | 0755);
-	expect(i, "user.balefs.codec", "zstd:7");
-	expect(s, "balefs.codec", "zstd:7");
-	expect(i, "user.balefs.codec.effective", "zstd:7");
+	expect(i, "user.balefs.codec", "zstd:7+shuffle4");
+	expect(s, "balefs.codec", "zstd:7+shuffle4");
+	expect(i, "user.balefs.codec.effective", "zstd:7+shuffle4");
 	assert_int_equal(bale_xattr_list(i, list, sizeof(list), &len), 0);
 	assert_int_equal(len, sizeof("user.balefs.codec"));
 	assert_string_equal(list, "user.balefs.codec");

@@ -90,6 +90,8 @@ static void test_super_bounds(void **state)
 		  { 18, 32, 0 } },
 		{ offsetof(struct bale_disk_super, log_bits), { 19, 29, 0 } },
 		{ offsetof(struct bale_disk_super, codec), { 6, 100, 254 } },
+		{ offsetof(struct bale_disk_super, filter),
+		  { BALE_FILTER_NR, 99, 255 } },
 		{ offsetof(struct bale_disk_super, pad), { 1, 2, 255 } },
 		{ offsetof(struct bale_disk_super, reserved), { 1, 2, 255 } },
 		{ BALE_SUPER_SIZE - 1, { 1, 2, 255 } },
@@ -474,6 +476,7 @@ static void test_inode_row(void **state)
 		.nr_entries = 4,
 		.codec = 4,
 		.level = -7,
+		.filter = BALE_FILTER_delta8,
 	}, back;
 	struct bale_disk_inode d;
 
@@ -488,12 +491,15 @@ static void test_inode_row(void **state)
 		back.flags == r.flags && back.generation == r.generation &&
 		back.parent == r.parent && back.next_cookie == r.next_cookie &&
 		back.nr_entries == r.nr_entries && back.codec == r.codec &&
-		back.level == r.level);
+		back.level == r.level && back.filter == r.filter);
 	assert_memory_equal(&back.atime, &r.atime, sizeof(r.atime));
 	assert_memory_equal(&back.mtime, &r.mtime, sizeof(r.mtime));
 	assert_memory_equal(&back.ctime, &r.ctime, sizeof(r.ctime));
 	assert_memory_equal(&back.btime, &r.btime, sizeof(r.btime));
 	assert_int_equal(-EUCLEAN, bale_inode_decode(&d, sizeof(d) - 1, &back));
+	d.filter = BALE_FILTER_NR;
+	assert_int_equal(-EUCLEAN, bale_inode_decode(&d, sizeof(d), &back));
+	d.filter = 0;
 	d.atime.nsec = le32_put(1000000000);
 	assert_int_equal(-EUCLEAN, bale_inode_decode(&d, sizeof(d), &back));
 	r.size = BALE_FILE_MAX + 1;
