@@ -161,19 +161,12 @@ int bale_flush_collect_locked(struct bale_flush_batch *b, struct bale_inode *i)
 int bale_flush_write(struct bale_flush *fl, struct bale_flush_batch *b)
 {
 	struct bale_fs *fs = fl->fs;
-	uint64_t reserved = 0;
 	int r = bale_store_error(fs->store) ? -EROFS : 0;
 
 	if (!r)
 		r = bale_batch_write(fs->batcher, b->work, b->nr, &b->scratch);
 	if (r && !bale_store_error(fs->store))
 		bale_store_fail(fs->store, r, "writing of extents");
-	for (size_t n = 0; n < b->nr_parts; n++) {
-		for (size_t k = 0; k < b->parts[n]->nr; k++)
-			reserved += b->parts[n]->items[k].reserved;
-	}
-	if (reserved)
-		bale_space_release(fs->store, reserved);
 	b->error = r;
 	atomic_fetch_add(&fl->nr_flushes, 1);
 	set_state(fl, b, r ? BALE_FLUSH_FAILED : BALE_FLUSH_APPENDED);

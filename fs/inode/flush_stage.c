@@ -151,6 +151,10 @@ static void land_item(struct bale_inode *i, struct bale_flush_item *it,
 
 	e->nr_flying--;
 	bale_flush_account(fs, 0, -(int64_t)it->acct);
+	/* Not before: until its row was staged, what was appended counts as
+	 * room that backs reservations. */
+	if (it->reserved)
+		bale_space_release(fs->store, it->reserved);
 	if (failed && !e->dropped && !e->listed) {
 		/* Never evicted: memory is the only place it is in. */
 		bale_ext_mark_dirty(i, e, 0, e->len);
@@ -168,13 +172,22 @@ static void land_item(struct bale_inode *i, struct bale_flush_item *it,
 	bale_ext_put(fs->cache, e);
 }
 
+/* Appended, but no row will name it. */
+static void give_up(struct bale_fs *fs, const struct bale_batch_item *w)
+{
+	if (w->kind == BALE_BATCH_STORED)
+		bale_store_discard(fs->store, &w->row, 1);
+}
+
 static int stage_items(struct stage *s, struct bale_flush_part *p)
 {
 	struct bale_flush_batch *b = p->batch;
 
 	for (size_t k = 0; k < p->nr && !s->error; k++) {
-		if (p->items[k].ext->dropped)
+		if (p->items[k].ext->dropped) {
+			give_up(s->i->fs, &b->work[p->first + k]);
 			continue;
+		}
 		p->items[k].ext->part_seq = p->seq;
 		stage_item(s, &b->work[p->first + k], &p->items[k]);
 		if (!s->error)

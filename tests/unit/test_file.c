@@ -18,7 +18,9 @@
 #include "fs/base/fault.h"
 #include "fs/base/log.h"
 #include "fs/inode/file.h"
+#include "fs/inode/flush.h"
 #include "fs/inode/fs_stats.h"
+#include "fs/store/store_internal.h"
 
 enum { EXTENT = 128 << 10, BUF = 8 * EXTENT };
 
@@ -413,6 +415,48 @@ static void damage_hurts_its_extent_only(void **state)
 	expect(g, g->i, g->a, EXTENT, EXTENT);
 }
 
+/* Of what is appended: not yet staged, and promised to writers. */
+static void expect_open_accounts(struct rig *g, bool any)
+{
+	struct bale_space_info info;
+	uint64_t pool, pending;
+
+	bale_segs_pool(g->fs->store, &pool, &pending);
+	bale_space_info(g->fs->store, &info);
+	assert_int_equal(pending > 0, any);
+	assert_int_equal(info.reserved > 0, any);
+}
+
+/* It kept its segment from being cleaned for as long as the store was open,
+ * and counted as room for others' writes. */
+static void cut_while_being_stored_leaves_nothing(void **state)
+{
+	struct rig *g = *state;
+	struct bale_flush *fl = g->fs->flush;
+	struct bale_flush_batch *b;
+
+	for (int cut = 0; cut < 2; cut++) {
+		assert_int_equal(put(g->i, g->a, 4 * EXTENT, 0), 0);
+		b = bale_flush_batch_new(fl);
+		assert_non_null(b);
+		bale_rwlock_wrlock(&g->i->lock);
+		assert_int_equal(bale_flush_collect_locked(b, g->i), 0);
+		bale_rwlock_unlock(&g->i->lock);
+		assert_int_equal(bale_flush_write(fl, b), 0);
+		/* The promise is kept until a row names what was appended:
+		 * till then that backs it. */
+		expect_open_accounts(g, true);
+		if (cut)
+			assert_int_equal(truncate_to(g, 0), 0);
+		bale_rwlock_wrlock(&g->i->lock);
+		assert_int_equal(bale_flush_settle_locked(g->i), 0);
+		bale_rwlock_unlock(&g->i->lock);
+		bale_flush_batch_free(fl, b);
+		assert_int_equal(bale_fs_sync(g->fs), 0);
+		expect_open_accounts(g, false);
+	}
+}
+
 static void limits(void **state)
 {
 	struct rig *g = *state;
@@ -459,6 +503,7 @@ int main(void)
 		T(recompress_changes_the_codec),
 		T(failed_flush_fails_every_fsync),
 		T(damage_hurts_its_extent_only),
+		T(cut_while_being_stored_leaves_nothing),
 		T(limits),
 		T(memory_stays_bounded),
 	};

@@ -520,6 +520,14 @@ struct undo {
 	bool synced;
 };
 
+/* Room of a record with its bytes; the next one is aligned. */
+static uint64_t undo_room(uint64_t len)
+{
+	uint64_t align = _Alignof(struct undo);
+
+	return (sizeof(struct undo) + len + align - 1) / align * align;
+}
+
 struct journal {
 	_Atomic uint64_t used;
 	uint8_t bytes[JOURNAL];
@@ -547,7 +555,7 @@ static int lossy_pwritev(struct bale_io *io, int fd, const struct iovec *iov,
 
 	for (int i = 0; i < nr_iov; i++)
 		len += iov[i].iov_len;
-	if (fd >= MAX_FDS || at + sizeof(u) + len > JOURNAL || fstat(fd, &st))
+	if (fd >= MAX_FDS || at + undo_room(len) > JOURNAL || fstat(fd, &st))
 		fail_child(__LINE__);
 	snprintf(u.name, sizeof(u.name), "%s", fd_names[fd]);
 	u.old_size = (uint64_t)st.st_size;
@@ -574,7 +582,7 @@ static int lossy_pwritev(struct bale_io *io, int fd, const struct iovec *iov,
 		close(rd);
 	}
 	memcpy(journal->bytes + at, &u, sizeof(u));
-	atomic_store(&journal->used, at + sizeof(u) + len);
+	atomic_store(&journal->used, at + undo_room(len));
 	return bale_io_posix.pwritev(io, fd, iov, nr_iov, off);
 }
 
@@ -588,7 +596,7 @@ static int lossy_sync(struct bale_io *io, int fd)
 
 		if (!strcmp(u->name, fd_names[fd]))
 			u->synced = true;
-		at += sizeof(*u) + u->len;
+		at += undo_room(u->len);
 	}
 	return r;
 }
@@ -606,7 +614,7 @@ static int lossy_rename(struct bale_io *io, const char *from, const char *to)
 			u->synced = true; /* that file is gone */
 		if (!strcmp(u->name, from))
 			snprintf(u->name, NAME_LEN, "%s", to);
-		at += sizeof(*u) + u->len;
+		at += undo_room(u->len);
 	}
 	for (int i = 0; !r && i < MAX_FDS; i++)
 		if (!strcmp(fd_names[i], from))
@@ -648,7 +656,7 @@ static void cut_power(uint64_t *rnd, int mode)
 
 		assert_true(nr < sizeof(starts) / sizeof(*starts));
 		starts[nr++] = at;
-		at += sizeof(*u) + u->len;
+		at += undo_room(u->len);
 	}
 	while (nr--) {
 		const struct undo *u =
