@@ -24,8 +24,8 @@ enum {
 
 /* Files, one after another; extents do not cross from one into the next. */
 struct bale_bench_data {
-	uint8_t *bytes;
-	size_t len;
+	uint8_t *bytes; /* bale_bench_map(mapped) */
+	size_t len, mapped;
 	size_t *file_end; /* of nr_files */
 	size_t nr_files;
 	size_t nr_unread; /* files that could not be read */
@@ -83,6 +83,19 @@ void bale_bench_data_fini(struct bale_bench_data *d);
 /* Cut files into extents; *ret is malloc()ed. */
 int bale_bench_cut(const struct bale_bench_data *d, size_t extent,
 		   struct bale_bench_extent **ret, size_t *ret_nr);
+
+/* Whole pages of zeros, as engines pin them; NULL: no memory. */
+void *bale_bench_map(size_t len);
+void bale_bench_unmap(void *p, size_t len);
+
+/* ---- bench_open.c ---- */
+
+struct bale_cmd;
+/* All engines of this machine; those of the list, which is cut up, or the
+ * default ones (NULL) are to be measured. The exit status, 0: fine. */
+int bale_bench_open(const struct bale_cmd *cmd, struct bale_bench *b,
+		    char *list);
+void bale_bench_close(struct bale_bench *b);
 
 /* ---- rows ---- */
 

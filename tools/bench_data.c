@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +17,6 @@
 /* nftw() hands nothing on. */
 static struct {
 	struct bale_bench_data *d;
-	size_t max, cap;
 	size_t cap_files;
 	int err;
 } reading;
@@ -37,32 +38,13 @@ static int add_file_end(void)
 	return 0;
 }
 
-/* Twice as much each time, so that --size may be far above what there is. */
-static int make_room(void)
-{
-	size_t cap = reading.cap ? 2 * reading.cap : (size_t)16 << 20;
-	uint8_t *p;
-
-	if (cap > reading.max)
-		cap = reading.max;
-	p = realloc(reading.d->bytes, cap);
-	if (!p)
-		return -ENOMEM;
-	reading.d->bytes = p;
-	reading.cap = cap;
-	return 0;
-}
-
 static int read_all(int fd)
 {
 	struct bale_bench_data *d = reading.d;
 
-	while (d->len < reading.max) {
-		ssize_t n;
+	while (d->len < d->mapped) {
+		ssize_t n = read(fd, d->bytes + d->len, d->mapped - d->len);
 
-		if (d->len == reading.cap && make_room())
-			return -ENOMEM;
-		n = read(fd, d->bytes + d->len, reading.cap - d->len);
 		if (n < 0)
 			return -errno;
 		if (!n)
@@ -100,15 +82,21 @@ static int walk(const char *path, const struct stat *st, int flag,
 		reading.d->nr_unread++;
 	else if (flag == FTW_F && S_ISREG(st->st_mode))
 		reading.err = read_file(path);
-	return reading.err || reading.d->len == reading.max;
+	return reading.err || reading.d->len == reading.d->mapped;
 }
 
 int bale_bench_read(struct bale_bench_data *d, char *const *paths, int nr,
 		    uint64_t max)
 {
 	reading.d = d;
-	reading.max = (size_t)max;
-	for (int i = 0; i < nr && d->len < reading.max && !reading.err; i++) {
+	/* Pages that stay untouched cost nothing. */
+	d->bytes = bale_bench_map((size_t)max);
+	if (!d->bytes) {
+		bale_cmd_error("no memory for %" PRIu64 " bytes", max);
+		return -ENOMEM;
+	}
+	d->mapped = (size_t)max;
+	for (int i = 0; i < nr && d->len < d->mapped && !reading.err; i++) {
 		struct stat st;
 
 		/* A path that was named is followed and must be there. */
@@ -142,8 +130,22 @@ int bale_bench_read(struct bale_bench_data *d, char *const *paths, int nr,
 
 void bale_bench_data_fini(struct bale_bench_data *d)
 {
-	free(d->bytes);
+	bale_bench_unmap(d->bytes, d->mapped);
 	free(d->file_end);
+}
+
+void *bale_bench_map(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void bale_bench_unmap(void *p, size_t len)
+{
+	if (p)
+		munmap(p, len);
 }
 
 int bale_bench_cut(const struct bale_bench_data *d, size_t extent,

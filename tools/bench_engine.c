@@ -27,8 +27,9 @@ struct measurement {
 	const struct bale_bench *b;
 	const struct bale_bench_extent *extents;
 	size_t nr;
-	size_t bytes; /* of content, in all extents */
-	uint8_t *coded, *back;
+	size_t bytes;	       /* of content, in all extents */
+	size_t room;	       /* for what encoders make of it */
+	uint8_t *coded, *back; /* bale_bench_map() */
 	struct bale_job *encode, *decode;
 	size_t batch; /* bytes */
 	struct bale_mutex lock;
@@ -38,8 +39,8 @@ struct measurement {
 
 static void measurement_fini(struct measurement *m)
 {
-	free(m->coded);
-	free(m->back);
+	bale_bench_unmap(m->coded, m->room);
+	bale_bench_unmap(m->back, m->bytes);
 	free(m->encode);
 	free(m->decode);
 	bale_cond_fini(&m->cond);
@@ -64,11 +65,11 @@ static int measurement_init(struct measurement *m, const struct bale_bench *b,
 	bale_mutex_init(&m->lock);
 	bale_cond_init(&m->cond);
 	for (size_t i = 0; i < nr; i++) {
-		room += slot_len(extents[i].len);
+		m->room += slot_len(extents[i].len);
 		m->bytes += extents[i].len;
 	}
-	m->coded = malloc(room);
-	m->back = malloc(m->bytes);
+	m->coded = bale_bench_map(m->room);
+	m->back = bale_bench_map(m->bytes);
 	m->encode = calloc(nr, sizeof(*m->encode));
 	m->decode = calloc(nr, sizeof(*m->decode));
 	if (!m->coded || !m->back || !m->encode || !m->decode) {
@@ -77,8 +78,7 @@ static int measurement_init(struct measurement *m, const struct bale_bench *b,
 		return -ENOMEM;
 	}
 	/* The faults of new pages belong to nobody's pass. */
-	memset(m->coded, 1, room);
-	room = 0;
+	memset(m->coded, 1, m->room);
 	for (size_t i = 0; i < nr; i++) {
 		m->encode[i].src = b->data.bytes + extents[i].off;
 		m->encode[i].src_len = extents[i].len;

@@ -123,7 +123,7 @@ static int parse_codecs(const struct bale_cmd *cmd, struct bench_call *c)
 static void default_codecs(struct bale_bench *b)
 {
 	static const char *const texts[] = { "lz4",	   "gdeflate:1",
-					     "gdeflate:6", "gdeflate:9",
+					     "gdeflate:2", "gdeflate:3",
 					     "zstd:1",	   "zstd:3",
 					     "zstd:9" };
 
@@ -310,75 +310,6 @@ static int parse(const struct bale_cmd *cmd, struct bench_call *c, int argc,
 	return status ? status : parse_lists(cmd, c);
 }
 
-/* ---- engines ---- */
-
-static int create_cpu(const struct bale_bench *b, struct bale_engine **ret)
-{
-	return bale_engine_cpu_create(b->threads, ret);
-}
-
-static int create_serial(const struct bale_bench *b, struct bale_engine **ret)
-{
-	(void)b;
-	return bale_engine_serial_create(ret);
-}
-
-/* Those that are not measured unless asked for still take part in the pairs. */
-static const struct {
-	const char *name;
-	int (*create)(const struct bale_bench *b, struct bale_engine **ret);
-	bool by_default;
-} kinds[] = {
-	{ "cpu", create_cpu, true },
-	{ "serial", create_serial, false },
-};
-enum { NR_KINDS = sizeof(kinds) / sizeof(kinds[0]) };
-
-static int want_engines(const struct bale_cmd *cmd, char *list, bool *wanted)
-{
-	for (char *key = strsep(&list, ","); key; key = strsep(&list, ",")) {
-		int k = 0;
-
-		while (k < NR_KINDS && strcmp(kinds[k].name, key))
-			k++;
-		if (k == NR_KINDS)
-			return bale_cmd_usage_error(
-				cmd, "--engine %s: not an engine", key);
-		wanted[k] = true;
-	}
-	return 0;
-}
-
-static int open_engines(const struct bale_cmd *cmd, struct bench_call *c)
-{
-	bool wanted[NR_KINDS] = { false };
-	int r;
-
-	for (int k = 0; k < NR_KINDS; k++)
-		wanted[k] = !c->engines && kinds[k].by_default;
-	if (c->engines) {
-		r = want_engines(cmd, c->engines, wanted);
-		if (r)
-			return r;
-	}
-	for (int k = 0; k < NR_KINDS; k++) {
-		struct bale_bench_engine *e = &c->b.engines[c->b.nr_engines];
-
-		r = kinds[k].create(&c->b, &e->engine);
-		if (r == -ENODEV && (!wanted[k] || !c->engines))
-			continue; /* the machine has none, and none was named */
-		if (r) {
-			bale_cmd_error("engine %s: %s", kinds[k].name,
-				       strerror(-r));
-			return BALE_EXIT_FAILED;
-		}
-		e->name = kinds[k].name;
-		e->measured = wanted[k];
-		c->b.nr_engines++;
-	}
-	return 0;
-}
-
 /* ---- the whole ---- */
 
 static int write_file(const char *path, const struct bale_bench *b,
@@ -440,7 +371,7 @@ static int measure(struct bench_call *c)
 static int run(const struct bale_cmd *cmd, struct bench_call *c, char **paths,
 	       int nr)
 {
-	int status = open_engines(cmd, c), r;
+	int status = bale_bench_open(cmd, &c->b, c->engines), r;
 	uint64_t wrong;
 
 	if (status)
@@ -486,8 +417,7 @@ static int bench(const struct bale_cmd *cmd, int argc, char **argv)
 	sigaction(SIGHUP, &sa, NULL);
 	bale_log_set_level(BALE_LOG_WARN);
 	status = run(cmd, c, argv + optind, argc - optind);
-	for (size_t i = 0; i < c->b.nr_engines; i++)
-		bale_engine_destroy(c->b.engines[i].engine);
+	bale_bench_close(&c->b);
 	bale_bench_data_fini(&c->b.data);
 	free(c->b.rows);
 	return status;
