@@ -37,6 +37,8 @@ extern const struct bale_cmd bale_cmd_dump;
 extern const struct bale_cmd bale_cmd_stats;
 extern const struct bale_cmd bale_cmd_recompress;
 extern const struct bale_cmd bale_cmd_bench;
+extern const struct bale_cmd bale_cmd_scrub;
+extern const struct bale_cmd bale_cmd_salvage;
 extern const struct bale_cmd bale_cmd_mount;
 extern const struct bale_cmd bale_cmd_umount;
 

@@ -19,8 +19,10 @@
 #endif
 
 static const struct bale_cmd *const commands[] = {
-	&bale_cmd_mkfs,	 &bale_cmd_mount, &bale_cmd_umount,	&bale_cmd_fsck,
-	&bale_cmd_stats, &bale_cmd_dump,  &bale_cmd_recompress, &bale_cmd_bench,
+	&bale_cmd_mkfs,	      &bale_cmd_mount, &bale_cmd_umount,
+	&bale_cmd_fsck,	      &bale_cmd_stats, &bale_cmd_dump,
+	&bale_cmd_recompress, &bale_cmd_scrub, &bale_cmd_salvage,
+	&bale_cmd_bench,
 };
 enum { NR_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

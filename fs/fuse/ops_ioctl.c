@@ -16,6 +16,8 @@
 #include "fs/base/log.h"
 #include "fs/fuse/reply.h"
 #include "fs/inode/fs_stats.h"
+#include "fs/inode/names.h"
+#include "fs/inode/scrub.h"
 
 /* Of xfs_fs.h; the argument is a uint32_t. */
 #define GOINGDOWN _IOR('X', 125, uint32_t)
@@ -49,6 +51,8 @@ struct call {
 		struct bale_ioc_recompress recompress;
 		struct bale_ioc_work work;
 		struct bale_ioc_extents extents;
+		struct bale_ioc_scrub scrub;
+		struct bale_ioc_path path;
 	} out;
 	size_t out_size; /* of the answer */
 };
@@ -320,6 +324,70 @@ static int do_extents(struct call *c)
 			      sizeof(key), sizeof(key), add_extents, c);
 }
 
+static bool is_owner(struct call *c)
+{
+	uid_t uid = fuse_req_ctx(c->req)->uid;
+
+	return uid == 0 || uid == geteuid();
+}
+
+static_assert(sizeof(((struct bale_ioc_scrub *)0)->bad) ==
+		      (size_t)BALE_SCRUB_BAD_MAX * 24,
+	      "bale_ioc_scrub bad");
+
+static int do_scrub(struct call *c)
+{
+	struct bale_ioc_scrub *x = &c->out.scrub;
+	struct bale_scrub_step s = { 0 };
+	int r;
+
+	if (c->in_size < sizeof(*x))
+		return -EINVAL;
+	if (!is_owner(c))
+		return -EPERM;
+	memcpy(x, c->in, sizeof(*x));
+	s.at = (struct bale_scrub_place){ x->phase, x->place[0], x->place[1] };
+	s.max_bytes = x->bytes < 64 << 20 ? x->bytes : 64 << 20;
+	s.decode = x->decode;
+	r = bale_fs_scrub(c->s->fs, &s);
+	x->index_error = 0;
+	if (r == -EUCLEAN && x->phase == BALE_SCRUB_INDEX) {
+		x->index_error = EUCLEAN;
+		r = 0;
+	}
+	x->extent_size =
+		(uint32_t)1 << bale_store_super(bale_fs_store(c->s->fs))
+				       ->extent_bits;
+	x->phase = s.at.phase;
+	x->place[0] = s.at.ino;
+	x->place[1] = s.at.group;
+	x->extents = s.extents;
+	x->stored = s.stored;
+	x->raw = s.raw;
+	x->nr_bad = s.nr_bad;
+	for (unsigned int k = 0; k < s.nr_bad; k++) {
+		x->bad[k].ino = s.bad[k].ino;
+		x->bad[k].extent_no = s.bad[k].extent_no;
+		x->bad[k].error = (uint32_t)-s.bad[k].error;
+	}
+	c->out_size = sizeof(*x);
+	return r;
+}
+
+static int do_path(struct call *c)
+{
+	struct bale_ioc_path *x = &c->out.path;
+
+	if (c->in_size < sizeof(*x))
+		return -EINVAL;
+	if (!is_owner(c))
+		return -EPERM;
+	memcpy(&x->ino, c->in, sizeof(x->ino));
+	bale_inode_path(c->s->fs, x->ino, x->path, sizeof(x->path));
+	c->out_size = sizeof(*x);
+	return 0;
+}
+
 static int do_goingdown(struct call *c)
 {
 	uint32_t how = 0;
@@ -353,6 +421,8 @@ static const struct {
 	{ BALE_IOC_CLEAN, do_clean },
 	{ (unsigned int)BALE_IOC_WORK, do_work },
 	{ (unsigned int)BALE_IOC_EXTENTS, do_extents },
+	{ (unsigned int)BALE_IOC_SCRUB, do_scrub },
+	{ (unsigned int)BALE_IOC_PATH, do_path },
 	{ (unsigned int)GOINGDOWN, do_goingdown },
 };
 

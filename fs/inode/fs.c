@@ -53,6 +53,7 @@ static int open_store(struct bale_fs *fs, const char *path)
 		.size = sizeof(so),
 		.read_only = fs->o.read_only,
 		.untrusted = fs->o.untrusted,
+		.rebuild_index = fs->o.salvage,
 		.manual_commit = fs->o.manual_commit,
 		.wait_ms = fs->o.wait_ms,
 		.commit_ns = fs->o.commit_ns,

@@ -50,6 +50,7 @@ struct bale_inode {
 struct bale_fs_options {
 	size_t size;
 	bool read_only, untrusted;
+	bool salvage; /* a damaged log ends where it is damaged */
 	struct bale_codec_policy policy; /* of the mount; default: superblock's */
 	bool has_policy;
 	uint64_t cache_bytes;	 /* 0: default */

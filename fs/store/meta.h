@@ -106,6 +106,11 @@ int bale_meta_checkpoint(struct bale_meta *m);
 int bale_meta_new_ino(struct bale_meta *m, uint64_t *ret);
 int bale_meta_new_extent_id(struct bale_meta *m, uint64_t *ret);
 
+/* Read the whole index and compare it with what its last commit says of it.
+ * -EUCLEAN: damaged; the store takes no change any more, and the next open
+ * makes a new index. Seconds for millions of rows; nothing waits for it. */
+int bale_meta_verify(struct bale_meta *m);
+
 /* ---- for fsck and tests ---- */
 
 struct bale_meta_stats {

@@ -79,6 +79,31 @@ struct bale_ioc_work {
 	uint64_t spare[16];
 };
 
+/* A step of a scrub (root, or who mounted): check what is stored, from a place
+ * on; start with zeros. */
+struct bale_ioc_scrub {
+	uint32_t phase;	   /* in, out: 0 index, 1 inline, 2 data, 3 done */
+	uint32_t decode;   /* in: decode too, not checksums only */
+	uint64_t place[2]; /* in, out */
+	uint64_t bytes;	   /* in: stored bytes of a step, at most 64 MiB */
+	uint64_t extents, stored, raw; /* out: looked at in this step */
+	uint32_t extent_size;	       /* out */
+	uint32_t index_error;	       /* out: errno of phase 0 */
+	uint32_t nr_bad;
+	uint32_t pad;
+	struct {
+		uint64_t ino, extent_no;
+		uint32_t error; /* errno */
+		uint32_t pad;
+	} bad[64];
+};
+
+/* Where an inode is (root, or who mounted). */
+struct bale_ioc_path {
+	uint64_t ino;	 /* in */
+	char path[4096]; /* out: from the mount's root; cut when longer */
+};
+
 /* Everything written so far is durable when this returns (for sync(2) does
  * not reach a FUSE daemon). */
 #define BALE_IOC_SYNC	    _IO('b', 1)
@@ -90,5 +115,7 @@ struct bale_ioc_work {
 
 #define BALE_IOC_WORK	 _IOR('b', 6, struct bale_ioc_work)
 #define BALE_IOC_EXTENTS _IOR('b', 7, struct bale_ioc_extents)
+#define BALE_IOC_SCRUB	 _IOWR('b', 8, struct bale_ioc_scrub)
+#define BALE_IOC_PATH	 _IOWR('b', 9, struct bale_ioc_path)
 
 #endif

@@ -413,6 +413,29 @@ static void drop_rows(uint8_t *buf, size_t len)
 	}
 }
 
+/* What scrub asks for. */
+static void a_rotten_index_is_found_by_reading_it(void **state)
+{
+	struct bale_store *st = store_open(&dir, OPEN_MANUAL);
+	size_t len;
+	uint8_t *buf;
+
+	(void)state;
+	assert_int_equal(bale_meta_verify(bale_store_meta(st)), 0);
+	fill(st, TXNS + 1, TXNS + 50);
+	assert_int_equal(bale_meta_verify(bale_store_meta(st)), 0);
+	assert_int_equal(bale_meta_apply(bale_store_meta(st)), 0);
+	assert_int_equal(bale_meta_verify(bale_store_meta(st)), 0);
+	buf = load(store_file(&dir, "index/data.mdb"), &len);
+	drop_rows(buf, len);
+	overwrite(store_file(&dir, "index/data.mdb"), buf, len);
+	free(buf);
+	assert_int_equal(bale_meta_verify(bale_store_meta(st)), -EUCLEAN);
+	assert_int_equal(bale_store_error(st), -EUCLEAN);
+	bale_store_close(st);
+	assert_true(was_rebuilt(OPEN_MANUAL));
+}
+
 /* Found when it would have been copied into a checkpoint and the log, which
  * still has the rows, given back. */
 static void a_checkpoint_of_a_rotten_index_is_refused(void **state)
@@ -485,6 +508,7 @@ int main(void)
 		T(a_good_index_is_kept),
 		T(a_foreign_index_is_not_used),
 		T(an_old_index_catches_up),
+		T(a_rotten_index_is_found_by_reading_it),
 		T(a_checkpoint_of_a_rotten_index_is_refused),
 		T(a_checkpoint_under_a_wrong_name_does_not_count),
 	};
