@@ -7,13 +7,17 @@
  *   - the names are those of one moment, not before the last fsync;
  *   - every byte of a file is one that was written there, or the file is
  *     shorter;
- *   - write-new + rename-over shows the whole old or the whole new content.
+ *   - write-new + rename-over shows the whole old or the whole new content;
+ *   - an index built anew from checkpoint and log has the rows of the one
+ * found. The cleaner, recompression, the applier and checkpoints run in
+ * between.
  *
  *   test_powerloss [SEED [STATES]]      deterministic for a seed
  */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +25,7 @@
 #include <unistd.h>
 
 #include "fs/base/log.h"
+#include "fs/codec/codec.h"
 #include "fs/inode/inode.h"
 #include "recorder.h"
 
@@ -59,6 +64,7 @@ static struct moment *moments;
 static unsigned int nr_moments;
 static uint64_t rng;
 static unsigned int failures;
+static unsigned int indexes_used; /* states whose index was good */
 
 static uint64_t draw(uint64_t n)
 {
@@ -165,6 +171,35 @@ static void op_truncate(struct bench *b, int f, unsigned int op)
 	must(bale_inode_setattr(b->ino[f], &a), "truncate");
 }
 
+/* Zeros, or what a punch leaves: the size stays. */
+static void op_punch(struct bench *b, int f, unsigned int op)
+{
+	int h = b->now.file_of[f], mode = FALLOC_FL_KEEP_SIZE;
+	struct version *v = add_version(h, newest(h), op);
+	size_t off = draw(v->size + 1), len = 1 + draw(100000), end;
+
+	end = off + len < v->size ? off + len : v->size;
+	if (off < end)
+		memset(v->data + off, 0, end - off);
+	mode |= draw(2) ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+	must(bale_file_fallocate(b->ino[f], mode, off, len), "punch");
+}
+
+/* What nobody asked for, and nobody may notice. */
+static void op_background(struct bench *b, int f)
+{
+	struct bale_codec_policy p = { .codec = draw(2) ? BALE_CODEC_lz4 :
+							  BALE_CODEC_zstd };
+	uint64_t before, after;
+
+	if (draw(2))
+		must(bale_cleaner_run(bale_fs_store(b->fs), UINT64_MAX),
+		     "clean");
+	else if (b->now.file_of[f] >= 0)
+		must(bale_file_recompress(b->ino[f], p, &before, &after),
+		     "recompress");
+}
+
 static void op_unlink(struct bench *b, int f)
 {
 	char name[16];
@@ -239,12 +274,16 @@ static void one_op(struct bench *b, unsigned int op, const char *store)
 		must(bale_rec_snapshot_index(store), "snapshot");
 	} else if (what < 16) {
 		op_replace(b, f, op);
+	} else if (what < 20) {
+		op_background(b, f);
 	} else if (!exists) {
 		op_create(b, f, op);
-	} else if (what < 22) {
+	} else if (what < 25) {
 		op_unlink(b, f);
 	} else if (what < 32) {
 		op_truncate(b, f, op);
+	} else if (what < 38) {
+		op_punch(b, f, op);
 	} else if (what < 55) {
 		op_fsync(b, f, op);
 	} else {
@@ -429,6 +468,43 @@ static void check_any_history(const struct state *s, int f,
 		check_file(s, f, last, i);
 }
 
+static int digest(const char *dir, bool untrusted,
+		  uint64_t ret[BALE_TABLE_NR][2], bool *ret_rebuilt)
+{
+	struct bale_store_options o = { .size = sizeof(o),
+					.read_only = true,
+					.untrusted = untrusted,
+					.manual_commit = true };
+	struct bale_meta_stats ms;
+	struct bale_store *st;
+	int r = bale_store_open(dir, &o, &st);
+
+	if (r)
+		return r;
+	r = bale_meta_digest(bale_store_meta(st), ret);
+	bale_meta_stats(bale_store_meta(st), &ms);
+	*ret_rebuilt = ms.index_rebuilt;
+	bale_store_close(st);
+	return r;
+}
+
+/* Rebuilt index = live index, all tables, before anything is mended. */
+static void check_index(const char *dir, const struct state *s)
+{
+	uint64_t live[BALE_TABLE_NR][2], built[BALE_TABLE_NR][2];
+	bool rebuilt = false, anew = false;
+	int r = digest(dir, false, live, &rebuilt);
+
+	if (!r)
+		r = digest(dir, true, built, &anew);
+	if (r)
+		complain(s, "index: does not open", -1);
+	else if (memcmp(live, built, sizeof(live)))
+		complain(s, "index: rebuilt it has other rows", -1);
+	if (!rebuilt)
+		indexes_used++;
+}
+
 static void check_state(const char *dir, const struct state *s)
 {
 	struct bale_fs_options o = { .size = sizeof(o),
@@ -500,6 +576,7 @@ static void one_state(const char *work, uint64_t seed, size_t from)
 	snprintf(s.label, sizeof(s.label), "seed %llu events %zu (op %u) %s%s",
 		 (unsigned long long)seed, s.k, s.low_i, mode_names[mode],
 		 with_index ? " with index" : "");
+	check_index(dir, &s);
 	check_state(dir, &s);
 }
 
@@ -518,14 +595,16 @@ int main(int argc, char **argv)
 	moments = calloc(NR_OPS + 2, sizeof(*moments));
 	assert(hist && moments);
 	rng = seed * 0x9e3779b97f4a7c15u | 1;
+	setenv("TMPDIR", work, 1);
 	snprintf(store, sizeof(store), "%s/store", work);
 	run_workload(store);
 	from = bale_rec_adopted();
 	for (unsigned int i = 0; i < states; i++)
 		one_state(work, seed * 1000003 + i, from);
-	printf("seed %llu: %u ops, %zu events, %u states, %u failures\n",
+	printf("seed %llu: %u ops, %zu events, %u states (%u went on with "
+	       "their index), %u failures\n",
 	       (unsigned long long)seed, nr_moments, bale_rec_count(), states,
-	       failures);
+	       indexes_used, failures);
 	remove_tree(work);
 	bale_rec_free();
 	return failures ? 1 : 0;
