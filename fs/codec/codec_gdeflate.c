@@ -18,6 +18,13 @@ static pthread_once_t best_once = PTHREAD_ONCE_INIT;
 static const struct bale_gd_reader *best; /* const after best_once */
 
 #if BALE_GD_HAVE_X86
+static bool has_avx2(void)
+{
+	return __builtin_cpu_supports("avx2") &&
+	       __builtin_cpu_supports("bmi") &&
+	       __builtin_cpu_supports("popcnt");
+}
+
 static bool has_avx512(void)
 {
 	return __builtin_cpu_supports("avx512f") &&
@@ -41,6 +48,7 @@ static const struct {
 } readers[] = {
 	{ &bale_gd_reader_scalar, always },
 #if BALE_GD_HAVE_X86
+	{ &bale_gd_reader_avx2, has_avx2 },
 	{ &bale_gd_reader_avx512, has_avx512 },
 #endif
 };

@@ -64,8 +64,10 @@ static inline void copy_match_wide(uint8_t *to, size_t dist, size_t n)
 
 static void copy_match_exact(uint8_t *to, size_t dist, size_t n)
 {
+	const uint8_t *from = to - dist;
+
 	for (size_t i = 0; i < n; i++)
-		to[i] = to[i - dist];
+		to[i] = from[i];
 }
 
 /* Literals [from, to) of the tokens; room: bytes left of the tile, enough. */

@@ -17,6 +17,7 @@
 
 extern const struct bale_gd_reader bale_gd_reader_scalar;
 #if BALE_GD_HAVE_X86
+extern const struct bale_gd_reader bale_gd_reader_avx2;
 extern const struct bale_gd_reader bale_gd_reader_avx512;
 #endif
 
