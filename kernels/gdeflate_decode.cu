@@ -323,7 +323,7 @@ __global__ void __launch_bounds__(kWarps * 32) decode_tiles(bale_chunks c)
 	uint32_t lane = bale_lane();
 	size_t i = (size_t)blockIdx.x * kWarps + threadIdx.x / 32;
 	bale_gd_reader r;
-	Out out = { nullptr, 0, BALE_UNIT_SIZE };
+	Out out = { nullptr, 0, c.max_chunk };
 	uint32_t status = BALE_CHUNK_BAD, len;
 
 	if (i >= c.nr)
@@ -333,7 +333,7 @@ __global__ void __launch_bounds__(kWarps * 32) decode_tiles(bale_chunks c)
 		out.dst = (uint8_t *)c.dst[i];
 		out.cap = c.dst_cap[i];
 	}
-	if (out.cap > BALE_UNIT_SIZE) {
+	if (out.cap > c.max_chunk) {
 		status = BALE_CHUNK_INVALID;
 	} else if (len >= BALE_GD_TILE_MIN && len % 4 == 0) {
 		bale_gd_reader_init(&r, c.src[i], len, lane);
