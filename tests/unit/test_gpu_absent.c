@@ -4,6 +4,7 @@
  * without a driver, or devices hidden from the process. All three are "none",
  * told without noise and without an end of the program.
  */
+#include "balefs/device.h"
 #include "balefs/gpu.h"
 #include "config.h"
 
@@ -47,12 +48,42 @@ static void build_is_what_meson_was_told(void **state)
 	assert_int_equal(bale_gpu_built(), HAVE_CUDA);
 }
 
+/* device.h has all its functions in a build without CUDA. */
+static void coding_is_enodev(void **state)
+{
+	struct bale_device_opts o = {
+		.struct_size = sizeof(o),
+		.codec = BALE_CODEC_lz4,
+		.max_chunk = BALE_UNIT_SIZE,
+	};
+	int lo, hi;
+	size_t n;
+
+	(void)state;
+	if (HAVE_CUDA)
+		skip();
+	assert_int_equal(bale_device_levels(BALE_CODEC_lz4, &lo, &hi), -ENODEV);
+	assert_int_equal(bale_device_bound(&o, &n), -ENODEV);
+	assert_int_equal(bale_device_encode_temp(&o, 1, &n), -ENODEV);
+	assert_int_equal(bale_device_decode_temp(&o, 1, &n), -ENODEV);
+	assert_int_equal(bale_device_encode(&o, 0, NULL, NULL, NULL, NULL, NULL,
+					    NULL, NULL, 0, NULL),
+			 -ENODEV);
+	assert_int_equal(bale_device_decode(&o, 0, NULL, NULL, NULL, NULL, NULL,
+					    NULL, NULL, 0, NULL),
+			 -ENODEV);
+	assert_int_equal(bale_device_decoded_len(&o, 0, NULL, NULL, NULL, NULL,
+						 NULL),
+			 -ENODEV);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(none_is_a_count_of_zero),
 		cmocka_unit_test(info_is_enodev_and_writes_nothing),
 		cmocka_unit_test(build_is_what_meson_was_told),
+		cmocka_unit_test(coding_is_enodev),
 	};
 
 	/* Read by the runtime at its first call. */
