@@ -76,6 +76,8 @@ int bale_lz77_find(const struct bale_lz77_params *p,
 
 size_t bale_lz4_encode_temp(int level, size_t nr, uint32_t max_chunk);
 int bale_lz4_encode(int level, const struct bale_chunks *c);
+/* With less temp than this bale_lz4_decode() works too, but slower. */
+size_t bale_lz4_decode_temp(size_t nr, uint32_t max_chunk);
 int bale_lz4_decode(const struct bale_chunks *c);
 int bale_lz4_decoded_len(const struct bale_chunks *c); /* into c->dst_len */
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LZ4 blocks from the match finder's sequences: a warp a unit, 32 sequences a
-// step. A lane sizes and writes the token of one; the literals of all 32 are
+// LZ4 blocks from the match finder's sequences: each warp of a unit's block
+// sizes a part of the sequences, and writes it when all sizes are known, 32
+// sequences a step. A lane writes the token of one; the literals of all 32 are
 // copied as one run of bytes spread over the lanes.
 #include "kernels/simt.h"
 #include "kernels/kernels.h"
@@ -90,61 +91,104 @@ __device__ void copy_literals(uint8_t *dst, const uint8_t *src, uint32_t lit,
 	}
 }
 
-// The block's length, or more than cap: then dst holds nothing of use.
-__device__ uint32_t emit_unit(const struct EmitJob &job, uint32_t unit,
-			      uint32_t cap, uint32_t lane)
+__device__ __forceinline__ uint32_t token_size(const struct Token &t)
 {
-	const uint8_t *src = static_cast<const uint8_t *>(job.src[unit]);
-	uint8_t *dst = static_cast<uint8_t *>(job.dst[unit]);
-	const struct bale_seq *seqs = job.seqs + (size_t)unit * job.seqs_stride;
-	const uint32_t len = job.src_len[unit];
-	uint32_t nr = job.nr_seqs[unit], out = 0;
+	uint32_t size = 1 + ext_len(t.lit) + t.lit;
 
-	if (len == 65536 && nr == 2 && !seqs[0].len)
-		nr = 1;
-	for (uint32_t i = 0; i < nr; i += 32) {
-		bool active = i + lane < nr;
-		struct Token t = load_token(seqs, i + lane, nr, len);
-		uint32_t more = t.len ? t.len - kMinMatch : 0;
-		uint32_t size = !active ?
-					0 :
-					1 + ext_len(t.lit) + t.lit +
-						(t.len ? 2 + ext_len(more) : 0);
+	return t.len ? size + 2 + ext_len(t.len - kMinMatch) : size;
+}
+
+__device__ __forceinline__ void put_token(uint8_t *p, const struct Token &t)
+{
+	uint32_t more = t.len ? t.len - kMinMatch : 0;
+
+	*p = (uint8_t)((t.lit < 15 ? t.lit : 15) << 4 |
+		       (more < 15 ? more : 15));
+	put_ext(p + 1, t.lit);
+	p += 1 + ext_len(t.lit) + t.lit;
+	if (t.len) {
+		p[0] = (uint8_t)t.dist;
+		p[1] = (uint8_t)(t.dist >> 8);
+		put_ext(p + 2, more);
+	}
+}
+
+struct Sequences {
+	const struct bale_seq *seqs;
+	uint32_t nr, unit_len;
+};
+
+// Bytes of the sequences from..to, in all lanes.
+__device__ __forceinline__ uint32_t size_of(const struct Sequences &s,
+					    uint32_t from, uint32_t to,
+					    uint32_t lane)
+{
+	uint32_t size = 0;
+
+	for (uint32_t i = from + lane; i < to; i += 32)
+		size += token_size(load_token(s.seqs, i, s.nr, s.unit_len));
+	return __shfl_sync(bale_all_lanes, bale_scan_incl(size, lane), 31);
+}
+
+// The sequences from..to, at dst + out on.
+__device__ void emit(const struct Sequences &s, uint8_t *dst,
+		     const uint8_t *src, uint32_t from, uint32_t to,
+		     uint32_t out, uint32_t lane)
+{
+	struct Token next = load_token(s.seqs, from + lane, to, s.unit_len);
+
+	for (uint32_t i = from; i < to; i += 32) {
+		struct Token t = next;
+		bool active = i + lane < to;
+		uint32_t size = active ? token_size(t) : 0;
 		uint32_t sum = bale_scan_incl(size, lane);
-		uint32_t total = __shfl_sync(bale_all_lanes, sum, 31);
 		uint32_t at = out + sum - size;
 
-		if (total > cap - out)
-			return cap + 1;
-		if (active) {
-			uint8_t *p = dst + at;
-
-			*p = (uint8_t)((t.lit < 15 ? t.lit : 15) << 4 |
-				       (more < 15 ? more : 15));
-			put_ext(p + 1, t.lit);
-			p += 1 + ext_len(t.lit) + t.lit;
-			if (t.len) {
-				p[0] = (uint8_t)t.dist;
-				p[1] = (uint8_t)(t.dist >> 8);
-				put_ext(p + 2, more);
-			}
-		}
+		next = load_token(s.seqs, i + 32 + lane, to, s.unit_len);
+		if (active)
+			put_token(dst + at, t);
 		copy_literals(dst, src, t.lit, t.pos, at + 1 + ext_len(t.lit),
 			      lane);
-		out += total;
+		out += __shfl_sync(bale_all_lanes, sum, 31);
 	}
-	return out;
+}
+
+// A block a unit, each warp a part of the sequences. The block's length, or
+// more than cap when it does not fit: then nothing was written.
+__device__ uint32_t emit_unit(const struct EmitJob &job, uint32_t unit,
+			      uint32_t cap)
+{
+	__shared__ uint32_t sizes[kWarps];
+	const uint32_t lane = bale_lane(), warp = threadIdx.x / 32;
+	struct Sequences s = { job.seqs + (size_t)unit * job.seqs_stride,
+			       job.nr_seqs[unit], job.src_len[unit] };
+	uint32_t out = 0, total = 0;
+
+	if (s.unit_len == 65536 && s.nr == 2 && !s.seqs[0].len)
+		s.nr = 1;
+
+	uint32_t part = (s.nr + kWarps * 32 - 1) / (kWarps * 32) * 32;
+	uint32_t from = min(warp * part, s.nr), to = min(from + part, s.nr);
+	uint32_t size = size_of(s, from, to, lane);
+
+	if (lane == 0)
+		sizes[warp] = size;
+	__syncthreads();
+	for (uint32_t i = 0; i < kWarps; i++) {
+		out += i < warp ? sizes[i] : 0;
+		total += sizes[i];
+	}
+	if (total <= cap)
+		emit(s, static_cast<uint8_t *>(job.dst[unit]),
+		     static_cast<const uint8_t *>(job.src[unit]), from, to, out,
+		     lane);
+	return total;
 }
 
 __global__ __launch_bounds__(kWarps *
 			     32) void emit_kernel(const struct EmitJob job)
 {
-	const uint32_t lane = bale_lane();
-	const uint32_t unit = blockIdx.x * kWarps + threadIdx.x / 32;
-
-	if (unit >= job.nr)
-		return;
-
+	const uint32_t unit = blockIdx.x;
 	const uint32_t cap = job.dst_cap[unit];
 	uint32_t status = BALE_CHUNK_OK, len;
 
@@ -155,16 +199,16 @@ __global__ __launch_bounds__(kWarps *
 		len = 1;
 	} else if (!job.src_len[unit]) { // a block of no bytes is a token of 0
 		len = 1;
-		if (lane == 0)
+		if (threadIdx.x == 0)
 			*static_cast<uint8_t *>(job.dst[unit]) = 0;
 	} else {
-		len = emit_unit(job, unit, cap, lane);
+		len = emit_unit(job, unit, cap);
 	}
 	if (len > cap) {
 		status = BALE_CHUNK_NO_ROOM;
 		len = 0;
 	}
-	if (lane == 0) {
+	if (threadIdx.x == 0) {
 		job.dst_len[unit] = len;
 		job.status[unit] = status;
 	}
@@ -242,7 +286,6 @@ int bale_lz4_encode(int level, const struct bale_chunks *c)
 	job.seqs = seqs;
 	job.nr_seqs = nr_seqs;
 	job.seqs_stride = (uint32_t)bale_lz77_seqs_max(c->max_chunk);
-	BALE_LAUNCH(emit_kernel, (job.nr + kWarps - 1) / kWarps, kWarps * 32, 0,
-		    c->stream, job);
+	BALE_LAUNCH(emit_kernel, job.nr, kWarps * 32, 0, c->stream, job);
 	return bale_launch_check();
 }

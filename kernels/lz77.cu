@@ -59,37 +59,48 @@ size_t bale_lz77_temp(const struct bale_lz77_params *p, size_t nr,
 	return layout_of(p, nr, max_chunk).total;
 }
 
+int bale_lz77_job_init(struct bale_lz77_job *job,
+		       const struct bale_lz77_params *p,
+		       const struct bale_chunks *c, struct bale_seq *seqs,
+		       uint32_t *nr_seqs, uint8_t *temp, size_t temp_len)
+{
+	struct Layout l = layout_of(p, c->nr, c->max_chunk);
+
+	if (!params_ok(p, c) || temp_len < l.total)
+		return -EINVAL;
+	*job = {};
+	job->nr = (uint32_t)c->nr;
+	job->max_chunk = c->max_chunk;
+	job->src = c->src;
+	job->src_len = c->src_len;
+	job->dst_cap = c->dst_cap;
+	job->stream = c->stream;
+	job->p = *p;
+	job->hash_bits = p->depth > 4 ? 14 : 13;
+	job->hash3 = needs_hash3(p);
+	job->cap = p->min_len == 3 ? 64 : 16;
+	job->search_threads = 512;
+	job->stride = (uint32_t)l.stride;
+	job->prev = reinterpret_cast<uint16_t *>(temp + l.prev);
+	if (job->hash3)
+		job->prev3 = reinterpret_cast<uint16_t *>(temp + l.prev3);
+	job->match = reinterpret_cast<uint32_t *>(temp + l.match);
+	job->seqs = seqs;
+	job->seqs_stride = (uint32_t)bale_lz77_seqs_max(c->max_chunk);
+	job->nr_seqs = nr_seqs;
+	return 0;
+}
+
 int bale_lz77_find(const struct bale_lz77_params *p,
 		   const struct bale_chunks *c, struct bale_seq *seqs,
 		   uint32_t *nr_seqs, uint8_t *temp, size_t temp_len)
 {
-	struct Layout l = layout_of(p, c->nr, c->max_chunk);
-	struct bale_lz77_job job = {};
+	struct bale_lz77_job job;
 	int r;
 
-	if (!params_ok(p, c) || temp_len < l.total)
-		return -EINVAL;
-	if (!c->nr)
-		return 0;
-	job.nr = (uint32_t)c->nr;
-	job.max_chunk = c->max_chunk;
-	job.src = c->src;
-	job.src_len = c->src_len;
-	job.dst_cap = c->dst_cap;
-	job.stream = c->stream;
-	job.p = *p;
-	job.hash_bits = p->depth > 4 ? 14 : 13;
-	job.hash3 = needs_hash3(p);
-	job.cap = 32;
-	job.stride = (uint32_t)l.stride;
-	job.prev = reinterpret_cast<uint16_t *>(temp + l.prev);
-	if (job.hash3)
-		job.prev3 = reinterpret_cast<uint16_t *>(temp + l.prev3);
-	job.match = reinterpret_cast<uint32_t *>(temp + l.match);
-	job.seqs = seqs;
-	job.seqs_stride = (uint32_t)bale_lz77_seqs_max(c->max_chunk);
-	job.nr_seqs = nr_seqs;
-
+	r = bale_lz77_job_init(&job, p, c, seqs, nr_seqs, temp, temp_len);
+	if (r || !job.nr)
+		return r;
 	r = bale_lz77_chain(&job);
 	if (!r)
 		r = bale_lz77_search(&job);

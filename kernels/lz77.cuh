@@ -31,6 +31,8 @@ struct bale_lz77_job {
 	uint32_t hash_bits;
 	bool hash3; /* a second table, for matches of 3 bytes */
 	uint32_t cap;
+	bool search_remote;	 /* as if shared memory were small */
+	uint32_t search_threads; /* a block of the search */
 	/* In temp. */
 	uint32_t stride;
 	uint16_t *prev;
@@ -68,6 +70,11 @@ bale_lz77_limit(const struct bale_lz77_params &p, uint32_t len, uint32_t at)
 	return left < p.max_len ? left : p.max_len;
 }
 
+/* The steps of bale_lz77_find(), for it and for measurements. */
+int bale_lz77_job_init(struct bale_lz77_job *job,
+		       const struct bale_lz77_params *p,
+		       const struct bale_chunks *c, struct bale_seq *seqs,
+		       uint32_t *nr_seqs, uint8_t *temp, size_t temp_len);
 int bale_lz77_chain(const struct bale_lz77_job *job);
 int bale_lz77_search(const struct bale_lz77_job *job);
 int bale_lz77_parse(const struct bale_lz77_job *job);

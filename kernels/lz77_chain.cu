@@ -2,7 +2,7 @@
 //
 // Hash chains of a unit, by one warp: 32 positions a step. A position's
 // predecessor is the nearest lower lane with the same hash, or what the table
-// has; the last lane of each hash then takes the table's entry. So the chains
+// has; the last lane of each hash then has the table's entry. So the chains
 // are those of a serial encoder that enters every position, without a race.
 #include "kernels/simt.h"
 #include "kernels/lane.cuh"
@@ -25,23 +25,44 @@ __device__ __forceinline__ void clear_table(uint16_t *table, uint32_t nr,
 		words[i] = BALE_LZ77_NONE << 16 | BALE_LZ77_NONE;
 }
 
-// Enter position p, of this lane; its predecessor.
+// Lanes that share a hash with another: the group of each in turn. Few steps
+// have such lanes, and those have few groups; __match_any_sync() for all steps
+// took three times as long.
+__device__ uint32_t enter_shared(uint16_t *table, uint32_t hash, bool valid,
+				 uint32_t p, uint32_t prev, uint32_t lost,
+				 uint32_t lane)
+{
+	while (lost) {
+		uint32_t h =
+			__shfl_sync(bale_all_lanes, hash, __ffs((int)lost) - 1);
+		bool mine = valid && hash == h;
+		uint32_t group = __ballot_sync(bale_all_lanes, mine);
+		uint32_t lower = group & bale_lanes_below(lane);
+
+		if (mine && lower)
+			prev = p - lane + 31 - (uint32_t)__clz((int)lower);
+		if (mine && !(group >> lane >> 1))
+			table[hash] = (uint16_t)p;
+		lost &= ~group;
+	}
+	__syncwarp();
+	return prev;
+}
+
+// Enter position p, of this lane; its predecessor. Of lanes with one hash an
+// arbitrary one has its position in the table at first: the others see that.
 __device__ __forceinline__ uint32_t enter(uint16_t *table, uint32_t hash,
 					  bool valid, uint32_t p, uint32_t lane)
 {
-	uint32_t same = __match_any_sync(bale_all_lanes,
-					 valid ? hash : 0x80000000u | lane);
-	uint32_t lower = same & bale_lanes_below(lane);
-	uint32_t prev = BALE_LZ77_NONE;
+	uint32_t prev = valid ? table[hash] : BALE_LZ77_NONE, lost;
 
-	if (lower)
-		prev = p - lane + 31 - (uint32_t)__clz((int)lower);
-	else if (valid)
-		prev = table[hash];
 	__syncwarp();
-	if (valid && !(same >> lane >> 1))
+	if (valid)
 		table[hash] = (uint16_t)p;
 	__syncwarp();
+	lost = __ballot_sync(bale_all_lanes, valid && table[hash] != p);
+	if (lost)
+		prev = enter_shared(table, hash, valid, p, prev, lost, lane);
 	return prev;
 }
 

@@ -53,6 +53,93 @@ __device__ __forceinline__ bool gives_way(uint32_t m, uint32_t m1, uint32_t m2)
 	return m2 && 4 * ((int)(m2 >> 16) - len) + bits - dist_bits(m2) > 6;
 }
 
+// The matches of 32 positions from base on and of the next 64: what is behind
+// arrives while the walk goes through the first.
+struct Window {
+	const uint32_t *match;
+	uint32_t len, base;
+	uint32_t now, next, later;
+
+	__device__ __forceinline__ uint32_t load(uint32_t p) const
+	{
+		return p < len ? __ldcs(match + p) : 0;
+	}
+	__device__ __forceinline__ void go(uint32_t to, uint32_t lane)
+	{
+		if (to == base + 32) {
+			now = next;
+			next = later;
+		} else {
+			now = load(to + lane);
+			next = load(to + 32 + lane);
+		}
+		base = to;
+		later = load(to + 64 + lane);
+	}
+	// The match d positions on, d < 32.
+	__device__ __forceinline__ uint32_t ahead(uint32_t d,
+						  uint32_t lane) const
+	{
+		uint32_t a =
+			__shfl_sync(bale_all_lanes, now, (int)(lane + d) & 31);
+		uint32_t b =
+			__shfl_sync(bale_all_lanes, next, (int)(lane + d) & 31);
+
+		return lane + d < 32 ? a : b;
+	}
+};
+
+// Which of the lanes in `wanted` are taken, from `from` on: each one ends
+// behind its match. *len: of this lane's match, here made the true one.
+// ret_end: where the last ends, in lanes from the window's start.
+__device__ __forceinline__ uint32_t walk(const struct bale_lz77_job &job,
+					 const uint8_t *src, uint32_t unit_len,
+					 const struct Window &w,
+					 uint32_t wanted, uint32_t from,
+					 uint32_t *len, uint32_t lane,
+					 uint32_t *ret_end)
+{
+	uint32_t taken = 0, end = from;
+
+	while (end < 32 && (wanted &= ~bale_lanes_below(end))) {
+		int first = __ffs((int)wanted) - 1;
+		uint32_t n = __shfl_sync(bale_all_lanes, *len, first);
+
+		if (n >= job.cap) {
+			uint32_t p = w.base + (uint32_t)first;
+
+			n = extend(src, p,
+				   __shfl_sync(bale_all_lanes, w.now, first) &
+					   0xffff,
+				   n, bale_lz77_limit(job.p, unit_len, p),
+				   lane);
+			if ((int)lane == first)
+				*len = n;
+		}
+		taken |= 1u << first;
+		end = (uint32_t)first + n;
+	}
+	*ret_end = end;
+	return taken;
+}
+
+// The end of a unit: what is behind the last match.
+__device__ __forceinline__ uint32_t put_rest(struct bale_seq *seq, uint32_t nr,
+					     uint32_t anchor, uint32_t len,
+					     uint32_t lane)
+{
+	// A unit without a match may have one literal more than a sequence can.
+	for (; anchor < len; nr++) {
+		uint32_t lit = len - anchor;
+
+		lit = lit < 0xffff ? lit : 0xffff;
+		if (lane == 0)
+			put_seq(seq + nr, lit, 0, anchor);
+		anchor += lit;
+	}
+	return nr;
+}
+
 template <bool kLazy>
 __global__
 __launch_bounds__(kWarps * 32) void parse_kernel(const struct bale_lz77_job job)
@@ -65,57 +152,45 @@ __launch_bounds__(kWarps * 32) void parse_kernel(const struct bale_lz77_job job)
 
 	const uint32_t len = bale_lz77_unit_len(job, unit);
 	const uint8_t *src = static_cast<const uint8_t *>(job.src[unit]);
-	const uint32_t *match = job.match + (size_t)unit * job.stride;
 	struct bale_seq *seq = job.seqs + (size_t)unit * job.seqs_stride;
+	// No window is 32 behind that base.
+	struct Window w = {
+		job.match + (size_t)unit * job.stride, len, 1, 0, 0, 0
+	};
 	uint32_t cur = 0, anchor = 0, nr = 0;
 
 	while (cur < len) {
-		uint32_t base = cur & ~31u, p = base + lane;
-		uint32_t m = p < len ? match[p] : 0;
-		bool take = m != 0;
+		w.go(cur & ~31u, lane);
 
-		if (kLazy && m && m >> 16 < job.cap)
-			take = !gives_way(m, p + 1 < len ? match[p + 1] : 0,
-					  p + 2 < len ? match[p + 2] : 0);
+		uint32_t n = w.now >> 16, end;
+		bool want = n != 0;
 
-		uint32_t taken = __ballot_sync(bale_all_lanes, take) &
-				 ~bale_lanes_below(cur & 31);
+		if (kLazy) {
+			uint32_t m1 = w.ahead(1, lane), m2 = w.ahead(2, lane);
 
-		cur = base + 32;
-		while (taken) {
-			uint32_t first = (uint32_t)__ffs((int)taken) - 1;
-			uint32_t found =
-				__shfl_sync(bale_all_lanes, m, (int)first);
-			uint32_t at = base + first, n = found >> 16;
-
-			if (n >= job.cap)
-				n = extend(src, at, found & 0xffff, n,
-					   bale_lz77_limit(job.p, len, at),
-					   lane);
-			if (lane == 0)
-				put_seq(seq + nr, at - anchor,
-					n << 16 | (found & 0xffff), anchor);
-			nr++;
-			anchor = at + n;
-			if (anchor >= base + 32) {
-				cur = anchor;
-				break;
-			}
-			taken &= ~bale_lanes_below(anchor - base);
+			if (want && n < job.cap)
+				want = !gives_way(w.now, m1, m2);
 		}
+
+		uint32_t taken = walk(job, src, len, w,
+				      __ballot_sync(bale_all_lanes, want),
+				      cur & 31, &n, lane, &end);
+		uint32_t below = taken & bale_lanes_below(lane);
+		uint32_t before = __shfl_sync(bale_all_lanes, w.base + lane + n,
+					      (31 - __clz((int)below)) & 31);
+
+		if (taken >> lane & 1) {
+			before = below ? before : anchor;
+			put_seq(seq + nr + __popc(below),
+				w.base + lane - before,
+				n << 16 | (w.now & 0xffff), before);
+		}
+		nr += (uint32_t)__popc(taken);
+		if (taken)
+			anchor = w.base + end;
+		cur = w.base + (end > 32 ? end : 32);
 	}
-	// A unit without a match may have one literal more than a sequence can.
-	if (len - anchor > 0xffff) {
-		if (lane == 0)
-			put_seq(seq + nr, 0xffff, 0, anchor);
-		nr++;
-		anchor += 0xffff;
-	}
-	if (anchor < len) {
-		if (lane == 0)
-			put_seq(seq + nr, len - anchor, 0, anchor);
-		nr++;
-	}
+	nr = put_rest(seq, nr, anchor, len, lane);
 	if (lane == 0)
 		job.nr_seqs[unit] = nr;
 }

@@ -20,41 +20,54 @@ struct StagedUnit {
 	const uint32_t *words;
 	uint32_t first;
 
-	__device__ __forceinline__ uint32_t at(uint32_t p) const
+	__device__ __forceinline__ uint32_t word(uint32_t i) const
 	{
-		uint32_t q = p + first;
-
-		return __funnelshift_r(words[q / 4], words[q / 4 + 1],
-				       8 * (q & 3));
+		return words[i];
 	}
 };
 
 // The unit where it is, for devices with less shared memory.
 struct RemoteUnit {
 	struct bale_words src;
+	uint32_t first;
 
-	__device__ __forceinline__ uint32_t at(uint32_t p) const
+	__device__ __forceinline__ uint32_t word(uint32_t i) const
 	{
-		uint32_t q = p + src.first;
-
-		return __funnelshift_r(bale_word(src, q / 4),
-				       bale_word(src, q / 4 + 1), 8 * (q & 3));
+		return bale_word(src, i);
 	}
 };
 
+// The 4 bytes at `at`, counted from the first word. (A funnel shift takes its
+// amount modulo 32, so 8 * at will do.)
+template <typename Unit>
+__device__ __forceinline__ uint32_t bytes_at(const Unit &unit, uint32_t at)
+{
+	return __funnelshift_r(unit.word(at / 4), unit.word(at / 4 + 1),
+			       8 * at);
+}
+
+// How many bytes are the same at a and at b; the first n are known to be.
 template <typename Unit>
 __device__ __forceinline__ uint32_t match_len(const Unit &unit, uint32_t a,
-					      uint32_t b, uint32_t limit)
+					      uint32_t b, uint32_t n,
+					      uint32_t limit)
 {
-	for (uint32_t n = 0; n < limit; n += 4) {
-		uint32_t diff = unit.at(a + n) ^ unit.at(b + n);
+	uint32_t i = (a + n) / 4, j = (b + n) / 4;
+	uint32_t a0 = unit.word(i), b0 = unit.word(j);
+
+	for (; n < limit; n += 4) {
+		uint32_t a1 = unit.word(++i), b1 = unit.word(++j);
+		uint32_t diff = __funnelshift_r(a0, a1, 8 * a) ^
+				__funnelshift_r(b0, b1, 8 * b);
 
 		if (diff) {
 			n += (uint32_t)(__ffs((int)diff) - 1) / 8;
-			return n < limit ? n : limit;
+			break;
 		}
+		a0 = a1;
+		b0 = b1;
 	}
-	return limit;
+	return n < limit ? n : limit;
 }
 
 // len << 16 | dist of the best candidate for position p, or 0.
@@ -64,32 +77,40 @@ __device__ __forceinline__ uint32_t best_match(const struct bale_lz77_job &job,
 					       const uint16_t *prev, uint32_t p,
 					       uint32_t cand3, uint32_t limit)
 {
-	uint32_t best = job.p.min_len - 1, dist = 0;
-	const uint32_t own = unit.at(p);
-	uint32_t want = own, off = 0;
+	const uint32_t at = p + unit.first;
+	uint32_t best = job.p.min_len - 1, dist = 0, off = 0;
 	uint32_t cand = prev[p];
 
+	if (cand >= p && cand3 >= p)
+		return 0;
+
+	uint32_t want = bytes_at(unit, at);
+
 	if (cand3 < p && p - cand3 <= kMaxDist3 &&
-	    p - cand3 <= job.p.max_dist && !((unit.at(cand3) ^ own) << 8)) {
-		best = match_len(unit, p, cand3, limit);
+	    p - cand3 <= job.p.max_dist &&
+	    !((bytes_at(unit, cand3 + unit.first) ^ want) << 8)) {
+		best = match_len(unit, at, cand3 + unit.first, 0, limit);
 		dist = p - cand3;
 	}
-	for (uint32_t i = 0; i < job.p.depth; i++) {
+	for (uint32_t left = job.p.depth; left; left--) {
 		if (cand >= p || p - cand > job.p.max_dist || best >= limit)
 			break;
 		if (best >= 4 && off != best - 3) {
+			// What is longer has these 4 bytes, most others not.
 			off = best - 3;
-			want = unit.at(p + off);
+			want = bytes_at(unit, at + off);
 		}
-		if (unit.at(cand + off) == want) {
-			uint32_t n = match_len(unit, p, cand, limit);
+		if (bytes_at(unit, cand + unit.first + off) == want) {
+			uint32_t n = match_len(unit, at, cand + unit.first,
+					       off ? 0 : 4, limit);
 
 			if (n > best) {
 				best = n;
 				dist = p - cand;
 			}
 		}
-		cand = prev[cand];
+		if (left > 1)
+			cand = prev[cand];
 	}
 	return dist ? best << 16 | dist : 0;
 }
@@ -115,6 +136,12 @@ __device__ __forceinline__ void search_unit(const struct bale_lz77_job &job,
 	}
 }
 
+// Words of shared memory for a unit of len bytes at any alignment.
+__host__ __device__ __forceinline__ uint32_t staged_words(uint32_t len)
+{
+	return (len + 3 + 3) / 4 + kPadWords;
+}
+
 __global__ void search_staged_kernel(const struct bale_lz77_job job)
 {
 	BALE_DYN_SHARED(uint32_t, words);
@@ -136,7 +163,8 @@ __global__ void search_remote_kernel(const struct bale_lz77_job job)
 {
 	const uint32_t unit = blockIdx.x;
 	const uint32_t len = bale_lz77_unit_len(job, unit);
-	struct RemoteUnit remote = { bale_words_of(job.src[unit], len) };
+	const struct bale_words src = bale_words_of(job.src[unit], len);
+	struct RemoteUnit remote = { src, src.first };
 
 	search_unit(job, remote, unit, len);
 }
@@ -145,8 +173,7 @@ __global__ void search_remote_kernel(const struct bale_lz77_job job)
 
 int bale_lz77_search(const struct bale_lz77_job *job)
 {
-	size_t need = ((size_t)job->max_chunk + 3 + 3) / 4 * 4 +
-		      kPadWords * sizeof(uint32_t);
+	size_t need = staged_words(job->max_chunk) * sizeof(uint32_t);
 	int dev, room;
 
 	if (cudaGetDevice(&dev) != cudaSuccess ||
@@ -154,7 +181,7 @@ int bale_lz77_search(const struct bale_lz77_job *job)
 				   cudaDevAttrMaxSharedMemoryPerBlockOptin,
 				   dev) != cudaSuccess)
 		return bale_launch_check();
-	if (need > (size_t)room) {
+	if (need > (size_t)room || job->search_remote) {
 		BALE_LAUNCH(search_remote_kernel, job->nr, 256, 0, job->stream,
 			    *job);
 		return bale_launch_check();
@@ -163,7 +190,7 @@ int bale_lz77_search(const struct bale_lz77_job *job)
 				 cudaFuncAttributeMaxDynamicSharedMemorySize,
 				 (int)need) != cudaSuccess)
 		return bale_launch_check();
-	BALE_LAUNCH(search_staged_kernel, job->nr, 512, need, job->stream,
-		    *job);
+	BALE_LAUNCH(search_staged_kernel, job->nr, job->search_threads, need,
+		    job->stream, *job);
 	return bale_launch_check();
 }

@@ -209,12 +209,29 @@ struct Batch {
 		assert_int_equal(bale_lz4_encode(level, &c), 0);
 		check_guards();
 	}
+	// Both ways of decoding, which give the same.
 	void decode()
 	{
-		struct bale_chunks c = chunks(0);
+		size_t len = bale_lz4_decode_temp(src.size(), BALE_UNIT_SIZE);
+		struct bale_chunks c = chunks(len - 1);
+		std::vector<uint32_t> want_status, want_len;
+		std::vector<Bytes> want;
 
 		assert_int_equal(bale_lz4_decode(&c), 0);
 		check_guards();
+		want_status = status;
+		want_len = dst_len;
+		for (size_t i = 0; i < out.size(); i++) {
+			want.push_back(result(i));
+			memset(out[i]->data(), 0x77, dst_cap[i]);
+		}
+		c = chunks(len);
+		assert_int_equal(bale_lz4_decode(&c), 0);
+		check_guards();
+		assert_true(status == want_status);
+		assert_true(dst_len == want_len);
+		for (size_t i = 0; i < out.size(); i++)
+			assert_true(result(i) == want[i]);
 	}
 	void check_guards()
 	{

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LZ4 blocks decoded in two kernels, because their limits are different.
+// Finding the tokens is a chain of short steps: a warp a block, all blocks of a
+// batch at once, bytes and lengths in registers. Copying is done in shared
+// memory, a block of threads a unit: first the literals of all sequences, which
+// depend on nothing, then matches, a sequence a thread, in rounds: each takes
+// the matches whose sources are complete.
+#include "kernels/simt.h"
+#include "kernels/lz4_decode.cuh"
+
+#include <errno.h>
+
+namespace
+{
+
+// ---- tokens ----
+
+constexpr uint32_t kWarps = 4;
+
+// An entry of job.tokens: where literals are in src and where they go, and the
+// length of the match behind them. How many they are, the next entry's
+// destination says. 20 bits each: a block of 64 KiB is shorter than that, for a
+// sequence takes two bytes more than it yields at most, and that seldom.
+__device__ __forceinline__ uint64_t pack_token(uint32_t lit_at, uint32_t to,
+					       uint32_t match)
+{
+	return (uint64_t)match << 40 | (uint64_t)to << 20 | lit_at;
+}
+
+constexpr uint32_t kField = (1u << 20) - 1;
+
+// 384 bytes of a block in the registers of a warp, 4 a lane and register; the
+// last 128 are on their way while the first are used.
+struct Window {
+	struct bale_words src;
+	uint32_t base; // of the first byte, counted from the first word's
+	uint32_t now, next, later;
+
+	__device__ __forceinline__ void load(uint32_t at, uint32_t lane)
+	{
+		base = at & ~127u;
+		now = bale_word(src, base / 4 + lane);
+		next = bale_word(src, base / 4 + 32 + lane);
+		later = bale_word(src, base / 4 + 64 + lane);
+	}
+	__device__ __forceinline__ void go(uint32_t at, uint32_t lane)
+	{
+		if (at - base >= 256) {
+			load(at, lane);
+		} else if (at - base >= 128) {
+			base += 128;
+			now = next;
+			next = later;
+			later = bale_word(src, base / 4 + 64 + lane);
+		}
+	}
+	// Another place in each lane; all lanes call.
+	__device__ __forceinline__ uint32_t byte(uint32_t at) const
+	{
+		uint32_t x = at - base, i = x / 4;
+		uint32_t a = __shfl_sync(bale_all_lanes, now, (int)i & 31);
+		uint32_t b = __shfl_sync(bale_all_lanes, next, (int)i & 31);
+
+		if (x >= 256) // behind long literals
+			return at < src.end ? reinterpret_cast<const uint8_t *>(
+						      src.words)[at] :
+					      0;
+		return (i < 32 ? a : b) >> (8 * (at & 3)) & 0xff;
+	}
+};
+
+// The sequence whose token is at `at`, if there is one.
+__device__ __forceinline__ struct bale_lz4_sequence
+read_sequence(const struct Window &w, uint32_t len, uint32_t at)
+{
+	struct bale_lz4_sequence s = { BALE_LZ4_PLAIN, at + 1, 0, 0, 0 };
+	uint32_t q = at + w.src.first, token = w.byte(q);
+	uint32_t more = w.byte(q + 1), end;
+
+	s.lit = token >> 4;
+	s.match = token & 15;
+	if (s.lit == 15) {
+		s.lit += more;
+		s.lit_at++;
+		if (more == 255)
+			s.kind = BALE_LZ4_LONG;
+	}
+	end = s.lit_at + s.lit;
+	more = w.byte(end + 2 + w.src.first);
+	s.next = end + 2;
+	if (s.match == 15) {
+		s.match += more;
+		s.next++;
+		if (more == 255)
+			s.kind = BALE_LZ4_LONG;
+	}
+	s.match += BALE_LZ4_MIN_MATCH;
+	if (s.next >= len) { // no token behind it
+		bool last = end == len && s.kind == BALE_LZ4_PLAIN;
+
+		s.kind = last ? BALE_LZ4_LAST : BALE_LZ4_LONG;
+		s.match = last ? 0 : s.match;
+	}
+	return s;
+}
+
+// One sequence, read by all lanes alike. *in: its token; then the next.
+__device__ bool read_long(const struct bale_lz4_block &b, uint32_t *in,
+			  uint32_t out, struct bale_lz4_sequence *ret)
+{
+	uint32_t at = *in, token = b.src[at++];
+
+	ret->kind = BALE_LZ4_PLAIN;
+	ret->lit = token >> 4;
+	ret->match = token & 15;
+	if (ret->lit == 15 &&
+	    !bale_lz4_read_long(b, &at, &ret->lit, b.cap - out))
+		return false;
+	if (ret->lit > b.cap - out || ret->lit > b.len - at)
+		return false;
+	ret->lit_at = at;
+	at += ret->lit;
+	*in = at;
+	if (at == b.len) {
+		ret->kind = BALE_LZ4_LAST;
+		ret->match = 0;
+		return true;
+	}
+	if (b.len - at < 2)
+		return false;
+	at += 2; // the copy looks at the distance
+	if (ret->match == 15 &&
+	    !bale_lz4_read_long(b, &at, &ret->match, b.cap - out))
+		return false;
+	ret->match += BALE_LZ4_MIN_MATCH;
+	*in = at;
+	return ret->match <= b.cap - out - ret->lit;
+}
+
+struct Walk {
+	uint32_t in, out, nr;
+	bool last;
+};
+
+// The sequences that start in the next 32 bytes; false: the block is bad.
+__device__ __forceinline__ bool step(const struct bale_lz4_block &b,
+				     struct Window *w, struct Walk *walk,
+				     uint64_t *tokens, uint32_t lane)
+{
+	w->go(walk->in + w->src.first, lane);
+
+	struct bale_lz4_sequence s = read_sequence(*w, b.len, walk->in + lane);
+	uint32_t next, found = bale_lz4_follow(s, walk->in + lane, &next);
+
+	if (!found) {
+		if (!read_long(b, &walk->in, walk->out, &s))
+			return false;
+		if (lane == 0)
+			tokens[walk->nr] =
+				pack_token(s.lit_at, walk->out, s.match);
+		walk->nr++;
+		walk->out += s.lit + s.match;
+		walk->last = s.kind == BALE_LZ4_LAST;
+		return true;
+	}
+
+	bool mine = found >> lane & 1;
+	uint32_t size = mine ? s.lit + s.match : 0;
+	uint32_t sum = bale_scan_incl(size, lane);
+	uint32_t total = __shfl_sync(bale_all_lanes, sum, 31);
+
+	if (total > b.cap - walk->out)
+		return false;
+	if (mine)
+		tokens[walk->nr + __popc(found & bale_lanes_below(lane))] =
+			pack_token(s.lit_at, walk->out + sum - size, s.match);
+	walk->nr += (uint32_t)__popc(found);
+	walk->out += total;
+	walk->in += next;
+	walk->last =
+		__any_sync(bale_all_lanes, mine && s.kind == BALE_LZ4_LAST);
+	return true;
+}
+
+__global__ __launch_bounds__(kWarps * 32) void token_kernel(
+	const struct bale_lz4_decode_job job)
+{
+	const uint32_t lane = bale_lane();
+	const uint32_t unit = blockIdx.x * kWarps + threadIdx.x / 32;
+
+	if (unit >= job.nr)
+		return;
+
+	const struct bale_lz4_block b = bale_lz4_block_of(job, unit);
+	uint64_t *tokens = job.tokens + (size_t)unit * job.tokens_stride;
+	struct Window w = { bale_words_of(b.src, b.len), 0, 0, 0, 0 };
+	struct Walk walk = { 0, 0, 0, false };
+	uint32_t status = BALE_CHUNK_OK;
+
+	w.load(w.src.first, lane);
+	if (b.cap > job.max_chunk)
+		status = BALE_CHUNK_INVALID;
+	while (status == BALE_CHUNK_OK && !walk.last)
+		if (walk.in >= b.len || !step(b, &w, &walk, tokens, lane))
+			status = BALE_CHUNK_BAD;
+	if (status == BALE_CHUNK_OK && walk.out != b.cap)
+		status = BALE_CHUNK_BAD;
+	if (lane == 0) {
+		if (status == BALE_CHUNK_OK)
+			tokens[walk.nr] = pack_token(0, walk.out, 0);
+		job.nr_tokens[unit] = walk.nr;
+		job.status[unit] = status;
+	}
+}
+
+// ---- copies ----
+
+constexpr uint32_t kThreads = 256;
+// What a thread copies alone; its warp helps with longer runs.
+constexpr uint32_t kAlone = 32;
+
+struct Copy {
+	uint32_t lit_at, lit, to; // literals: src, how many, unit
+	uint32_t match_to, match, dist;
+};
+
+__device__ __forceinline__ struct Copy load_copy(const uint64_t *tokens,
+						 uint32_t i)
+{
+	uint64_t t = tokens[i], next = tokens[i + 1];
+	struct Copy c = {};
+
+	c.lit_at = (uint32_t)t & kField;
+	c.to = (uint32_t)(t >> 20) & kField;
+	c.match = (uint32_t)(t >> 40);
+	c.match_to = ((uint32_t)(next >> 20) & kField) - c.match;
+	c.lit = c.match_to - c.to;
+	return c;
+}
+
+// Literals of a warp's sequences, a sequence a lane; n 0: none.
+__device__ __forceinline__ void copy_literals(uint8_t *unit, const uint8_t *src,
+					      uint32_t to, uint32_t from,
+					      uint32_t n, uint32_t lane)
+{
+	uint32_t longer = __ballot_sync(bale_all_lanes, n > kAlone);
+
+	if (n <= kAlone)
+		for (uint32_t i = 0; i < n; i++)
+			unit[to + i] = src[from + i];
+	for (; longer; longer &= longer - 1) {
+		int owner = __ffs((int)longer) - 1;
+		uint32_t t = __shfl_sync(bale_all_lanes, to, owner);
+		uint32_t f = __shfl_sync(bale_all_lanes, from, owner);
+		uint32_t m = __shfl_sync(bale_all_lanes, n, owner);
+
+		for (uint32_t i = lane; i < m; i += 32)
+			unit[t + i] = src[f + i];
+	}
+}
+
+// Matches of a warp, a match a lane; n 0: none. Their sources are complete: an
+// overlapping match repeats what is behind its start.
+__device__ __forceinline__ void copy_matches(uint8_t *unit, uint32_t to,
+					     uint32_t dist, uint32_t n,
+					     uint32_t lane)
+{
+	uint32_t longer = __ballot_sync(bale_all_lanes, n > kAlone);
+
+	if (n <= kAlone)
+		for (uint32_t i = 0; i < n; i++)
+			unit[to + i] = unit[to + i - dist];
+	for (; longer; longer &= longer - 1) {
+		int owner = __ffs((int)longer) - 1;
+		uint32_t t = __shfl_sync(bale_all_lanes, to, owner);
+		uint32_t d = __shfl_sync(bale_all_lanes, dist, owner);
+		uint32_t m = __shfl_sync(bale_all_lanes, n, owner);
+
+		for (uint32_t i = lane; i < m; i += 32)
+			unit[t + i] = unit[t - d + (i < d ? i : i % d)];
+	}
+}
+
+// All matches of the sequences from..from + kThreads; false: a distance is bad.
+__device__ __forceinline__ bool copy_round(uint8_t *unit, const uint8_t *src,
+					   const uint64_t *tokens,
+					   uint32_t from, uint32_t nr,
+					   uint32_t *first, uint32_t lane)
+{
+	struct Copy c = {};
+	bool pending = from + threadIdx.x < nr, bad = false;
+
+	if (pending) {
+		c = load_copy(tokens, from + threadIdx.x);
+		pending = c.match != 0;
+	}
+	if (pending) {
+		uint32_t at = c.lit_at + c.lit;
+
+		c.dist = src[at] | (uint32_t)src[at + 1] << 8;
+		bad = !c.dist || c.dist > c.match_to;
+	}
+	if (__syncthreads_or(bad))
+		return false;
+	if (threadIdx.x < 2)
+		first[threadIdx.x] = UINT32_MAX;
+	__syncthreads();
+
+	const uint32_t source_end =
+		c.match_to - c.dist + (c.match < c.dist ? c.match : c.dist);
+
+	for (uint32_t round = 0;; round ^= 1) {
+		// Everything before the first pending match is complete.
+		uint32_t waiting = __ballot_sync(bale_all_lanes, pending);
+		uint32_t lowest = __shfl_sync(bale_all_lanes, c.match_to,
+					      (__ffs((int)waiting) - 1) & 31);
+
+		if (waiting && lane == 0)
+			atomicMin(first + round, lowest);
+		__syncthreads();
+
+		uint32_t complete = first[round];
+
+		if (complete == UINT32_MAX)
+			return true;
+		if (threadIdx.x == 0)
+			first[round ^ 1] = UINT32_MAX;
+
+		bool ready = pending && source_end <= complete;
+
+		copy_matches(unit, c.match_to, c.dist, ready ? c.match : 0,
+			     lane);
+		pending = pending && !ready;
+		__syncthreads();
+	}
+}
+
+// The unit from shared memory, where it has dst's alignment.
+__device__ __forceinline__ void write_unit(uint8_t *dst, const uint8_t *unit,
+					   uint32_t len)
+{
+	uint32_t head = (uint32_t)(16 - ((uintptr_t)dst & 15)) & 15;
+
+	head = head < len ? head : len;
+
+	uint32_t nr = (len - head) / 16, tail = head + nr * 16;
+
+	for (uint32_t i = threadIdx.x; i < head; i += kThreads)
+		dst[i] = unit[i];
+	for (uint32_t i = threadIdx.x; i < nr; i += kThreads)
+		reinterpret_cast<uint4 *>(dst + head)[i] =
+			reinterpret_cast<const uint4 *>(unit + head)[i];
+	for (uint32_t i = tail + threadIdx.x; i < len; i += kThreads)
+		dst[i] = unit[i];
+}
+
+__global__ __launch_bounds__(kThreads) void copy_kernel(
+	const struct bale_lz4_decode_job job)
+{
+	BALE_DYN_SHARED(uint8_t, shared);
+	__shared__ uint32_t first[2];
+	const uint32_t lane = bale_lane(), at = blockIdx.x;
+	const struct bale_lz4_block b = bale_lz4_block_of(job, at);
+	const uint64_t *tokens = job.tokens + (size_t)at * job.tokens_stride;
+	uint8_t *unit = shared + ((uintptr_t)b.dst & 15);
+	const uint32_t nr = job.nr_tokens[at];
+	bool ok = job.status[at] == BALE_CHUNK_OK;
+
+	for (uint32_t i = 0; ok && i < nr; i += kThreads) {
+		struct Copy c = {};
+
+		if (i + threadIdx.x < nr)
+			c = load_copy(tokens, i + threadIdx.x);
+		copy_literals(unit, b.src, c.to, c.lit_at, c.lit, lane);
+	}
+	__syncthreads();
+	for (uint32_t i = 0; ok && i < nr; i += kThreads)
+		ok = copy_round(unit, b.src, tokens, i, nr, first, lane);
+	if (ok)
+		write_unit(b.dst, unit, b.cap);
+	if (threadIdx.x == 0) {
+		job.dst_len[at] = ok ? b.cap : 0;
+		if (!ok && job.status[at] == BALE_CHUNK_OK)
+			job.status[at] = BALE_CHUNK_BAD;
+	}
+}
+
+} // namespace
+
+int bale_lz4_decode_split(const struct bale_lz4_decode_job *job)
+{
+	size_t need = (size_t)job->max_chunk + 32;
+	int dev, room;
+
+	if (cudaGetDevice(&dev) != cudaSuccess ||
+	    cudaDeviceGetAttribute(&room,
+				   cudaDevAttrMaxSharedMemoryPerBlockOptin,
+				   dev) != cudaSuccess)
+		return bale_launch_check();
+	if (need + 1024 > (size_t)room)
+		return -EOPNOTSUPP;
+	if (cudaFuncSetAttribute(copy_kernel,
+				 cudaFuncAttributeMaxDynamicSharedMemorySize,
+				 (int)need) != cudaSuccess)
+		return bale_launch_check();
+	BALE_LAUNCH(token_kernel, (job->nr + kWarps - 1) / kWarps, kWarps * 32,
+		    0, job->stream, *job);
+	BALE_LAUNCH(copy_kernel, job->nr, kThreads, need, job->stream, *job);
+	return bale_launch_check();
+}
