@@ -39,7 +39,12 @@ struct Layout layout_of(const struct bale_lz77_params *p, size_t nr,
 	l.prev3 = l.total;
 	if (needs_hash3(p))
 		add_array(&l.total, nr * l.stride * sizeof(uint16_t));
-	l.match = add_array(&l.total, nr * l.stride * sizeof(uint32_t));
+	// The choice takes the place of both.
+	if (p->parse == BALE_PARSE_OPTIMAL && !needs_hash3(p))
+		add_array(&l.total, nr * l.stride * sizeof(uint16_t));
+	l.match = add_array(&l.total,
+			    nr * l.stride * sizeof(uint32_t) *
+				    (p->parse == BALE_PARSE_OPTIMAL ? 2 : 1));
 	return l;
 }
 
@@ -78,13 +83,17 @@ int bale_lz77_job_init(struct bale_lz77_job *job,
 	job->p = *p;
 	job->hash_bits = p->depth > 4 ? 14 : 13;
 	job->hash3 = needs_hash3(p);
-	job->cap = p->min_len == 3 ? 64 : 16;
+	job->pairs = p->parse == BALE_PARSE_OPTIMAL;
+	job->cap = job->pairs	   ? BALE_LZ77_CAP_OPTIMAL :
+		   p->min_len == 3 ? BALE_LZ77_CAP_LAZY3 :
+				     BALE_LZ77_CAP;
 	job->search_threads = 512;
 	job->stride = (uint32_t)l.stride;
 	job->prev = reinterpret_cast<uint16_t *>(temp + l.prev);
 	if (job->hash3)
 		job->prev3 = reinterpret_cast<uint16_t *>(temp + l.prev3);
 	job->match = reinterpret_cast<uint32_t *>(temp + l.match);
+	job->choice = reinterpret_cast<uint32_t *>(temp + l.prev);
 	job->seqs = seqs;
 	job->seqs_stride = (uint32_t)bale_lz77_seqs_max(c->max_chunk);
 	job->nr_seqs = nr_seqs;
@@ -106,5 +115,8 @@ int bale_lz77_find(const struct bale_lz77_params *p,
 		r = bale_lz77_search(&job);
 	if (!r)
 		r = bale_lz77_parse(&job);
-	return r;
+	if (r || p->parse != BALE_PARSE_OPTIMAL)
+		return r;
+	r = bale_lz77_optimal(&job);
+	return r ? r : bale_lz77_take(&job);
 }

@@ -4,8 +4,11 @@
  * kernels/lz77*.cu:
  *
  *   chain   prev[p]: the last position before p with the same hash
- *   search  match[p]: the best of some candidates along prev, cut at `cap`
+ *   search  match[p]: the best of some candidates along prev, cut at `cap`;
+ *           for the optimal parse two: the nearest, and the longest if another
  *   parse   which of the matches are taken, extended to their true length
+ *   optimal choice[p]: with the costs of a first parse's symbols, what to take
+ *           at p; a second, greedy parse then takes that
  *
  * A position's data lie at unit * stride + p. Launchers queue and check, as
  * kernels.h says.
@@ -17,6 +20,11 @@
 
 /* prev of a position that has none; not below any position. */
 #define BALE_LZ77_NONE 0xffffu
+
+/* Where the search cuts matches. */
+#define BALE_LZ77_CAP	      16
+#define BALE_LZ77_CAP_LAZY3   64
+#define BALE_LZ77_CAP_OPTIMAL 63
 
 struct bale_lz77_job {
 	/* Of the call. */
@@ -36,8 +44,10 @@ struct bale_lz77_job {
 	/* In temp. */
 	uint32_t stride;
 	uint16_t *prev;
-	uint16_t *prev3; /* NULL without hash3 */
-	uint32_t *match; /* len << 16 | dist; 0: none */
+	uint16_t *prev3;  /* NULL without hash3 */
+	bool pairs;	  /* two elements of match a position */
+	uint32_t *match;  /* len << 16 | dist; 0: none */
+	uint32_t *choice; /* as match; where prev and prev3 were */
 	/* Of the caller. */
 	struct bale_seq *seqs;
 	uint32_t seqs_stride;
@@ -78,5 +88,8 @@ int bale_lz77_job_init(struct bale_lz77_job *job,
 int bale_lz77_chain(const struct bale_lz77_job *job);
 int bale_lz77_search(const struct bale_lz77_job *job);
 int bale_lz77_parse(const struct bale_lz77_job *job);
+int bale_lz77_optimal(const struct bale_lz77_job *job);
+/* The parse that takes what bale_lz77_optimal() chose. */
+int bale_lz77_take(const struct bale_lz77_job *job);
 
 #endif

@@ -55,14 +55,21 @@ __device__ __forceinline__ bool gives_way(uint32_t m, uint32_t m1, uint32_t m2)
 
 // The matches of 32 positions from base on and of the next 64: what is behind
 // arrives while the walk goes through the first.
-struct Window {
+template <bool kPairs> struct Window {
 	const uint32_t *match;
 	uint32_t len, base;
 	uint32_t now, next, later;
 
 	__device__ __forceinline__ uint32_t load(uint32_t p) const
 	{
-		return p < len ? __ldcs(match + p) : 0;
+		if (p >= len)
+			return 0;
+		if (kPairs) {
+			uint2 m = reinterpret_cast<const uint2 *>(match)[p];
+
+			return m.y ? m.y : m.x;
+		}
+		return __ldcs(match + p);
 	}
 	__device__ __forceinline__ void go(uint32_t to, uint32_t lane)
 	{
@@ -92,9 +99,10 @@ struct Window {
 // Which of the lanes in `wanted` are taken, from `from` on: each one ends
 // behind its match. *len: of this lane's match, here made the true one.
 // ret_end: where the last ends, in lanes from the window's start.
+template <bool kPairs>
 __device__ __forceinline__ uint32_t walk(const struct bale_lz77_job &job,
 					 const uint8_t *src, uint32_t unit_len,
-					 const struct Window &w,
+					 const struct Window<kPairs> &w,
 					 uint32_t wanted, uint32_t from,
 					 uint32_t *len, uint32_t lane,
 					 uint32_t *ret_end)
@@ -140,7 +148,7 @@ __device__ __forceinline__ uint32_t put_rest(struct bale_seq *seq, uint32_t nr,
 	return nr;
 }
 
-template <bool kLazy>
+template <bool kLazy, bool kPairs>
 __global__
 __launch_bounds__(kWarps * 32) void parse_kernel(const struct bale_lz77_job job)
 {
@@ -154,8 +162,9 @@ __launch_bounds__(kWarps * 32) void parse_kernel(const struct bale_lz77_job job)
 	const uint8_t *src = static_cast<const uint8_t *>(job.src[unit]);
 	struct bale_seq *seq = job.seqs + (size_t)unit * job.seqs_stride;
 	// No window is 32 behind that base.
-	struct Window w = {
-		job.match + (size_t)unit * job.stride, len, 1, 0, 0, 0
+	struct Window<kPairs> w = {
+		job.match + (size_t)unit *job.stride *(kPairs ? 2 : 1), len, 1,
+			0, 0, 0
 	};
 	uint32_t cur = 0, anchor = 0, nr = 0;
 
@@ -195,17 +204,29 @@ __launch_bounds__(kWarps * 32) void parse_kernel(const struct bale_lz77_job job)
 		job.nr_seqs[unit] = nr;
 }
 
+template <bool kLazy, bool kPairs> int launch(const struct bale_lz77_job *job)
+{
+	BALE_LAUNCH((parse_kernel<kLazy, kPairs>),
+		    (job->nr + kWarps - 1) / kWarps, kWarps * 32, 0,
+		    job->stream, *job);
+	return bale_launch_check();
+}
+
 } // namespace
 
 int bale_lz77_parse(const struct bale_lz77_job *job)
 {
-	uint32_t grid = (job->nr + kWarps - 1) / kWarps;
+	if (job->pairs)
+		return launch<true, true>(job);
+	return job->p.parse == BALE_PARSE_GREEDY ? launch<false, false>(job) :
+						   launch<true, false>(job);
+}
 
-	if (job->p.parse == BALE_PARSE_GREEDY)
-		BALE_LAUNCH(parse_kernel<false>, grid, kWarps * 32, 0,
-			    job->stream, *job);
-	else
-		BALE_LAUNCH(parse_kernel<true>, grid, kWarps * 32, 0,
-			    job->stream, *job);
-	return bale_launch_check();
+int bale_lz77_take(const struct bale_lz77_job *job)
+{
+	struct bale_lz77_job take = *job;
+
+	take.match = job->choice;
+	take.pairs = false;
+	return launch<false, false>(&take);
 }

@@ -70,17 +70,20 @@ __device__ __forceinline__ uint32_t match_len(const Unit &unit, uint32_t a,
 	return n < limit ? n : limit;
 }
 
-// len << 16 | dist of the best candidate for position p, or 0.
+// len << 16 | dist of the best candidate for position p, or 0; *ret_near: of
+// the first that is long enough.
 template <typename Unit>
 __device__ __forceinline__ uint32_t best_match(const struct bale_lz77_job &job,
 					       const Unit &unit,
 					       const uint16_t *prev, uint32_t p,
-					       uint32_t cand3, uint32_t limit)
+					       uint32_t cand3, uint32_t limit,
+					       uint32_t *ret_near)
 {
 	const uint32_t at = p + unit.first;
 	uint32_t best = job.p.min_len - 1, dist = 0, off = 0;
 	uint32_t cand = prev[p];
 
+	*ret_near = 0;
 	if (cand >= p && cand3 >= p)
 		return 0;
 
@@ -91,6 +94,7 @@ __device__ __forceinline__ uint32_t best_match(const struct bale_lz77_job &job,
 	    !((bytes_at(unit, cand3 + unit.first) ^ want) << 8)) {
 		best = match_len(unit, at, cand3 + unit.first, 0, limit);
 		dist = p - cand3;
+		*ret_near = best << 16 | dist;
 	}
 	for (uint32_t left = job.p.depth; left; left--) {
 		if (cand >= p || p - cand > job.p.max_dist || best >= limit)
@@ -107,6 +111,8 @@ __device__ __forceinline__ uint32_t best_match(const struct bale_lz77_job &job,
 			if (n > best) {
 				best = n;
 				dist = p - cand;
+				if (!*ret_near)
+					*ret_near = best << 16 | dist;
 			}
 		}
 		if (left > 1)
@@ -120,19 +126,24 @@ __device__ __forceinline__ void search_unit(const struct bale_lz77_job &job,
 					    const Unit &bytes, uint32_t unit,
 					    uint32_t len)
 {
-	const uint16_t *prev = job.prev + (size_t)unit * job.stride;
-	const uint16_t *prev3 = job.prev3 + (size_t)unit * job.stride;
-	uint32_t *match = job.match + (size_t)unit * job.stride;
+	const size_t start = (size_t)unit * job.stride;
+	const uint16_t *prev = job.prev + start;
+	const uint16_t *prev3 = job.prev3 + start;
 
 	for (uint32_t p = threadIdx.x; p < len; p += blockDim.x) {
-		uint32_t limit = bale_lz77_limit(job.p, len, p), m = 0;
+		uint32_t limit = bale_lz77_limit(job.p, len, p), m = 0,
+			 near = 0;
 
 		limit = limit < job.cap ? limit : job.cap;
 		if (limit >= job.p.min_len)
 			m = best_match(job, bytes, prev, p,
 				       job.prev3 ? prev3[p] : BALE_LZ77_NONE,
-				       limit);
-		match[p] = m;
+				       limit, &near);
+		if (job.pairs)
+			reinterpret_cast<uint2 *>(job.match)[start + p] =
+				make_uint2(near, m == near ? 0 : m);
+		else
+			job.match[start + p] = m;
 	}
 }
 
