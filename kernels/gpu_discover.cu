@@ -14,7 +14,8 @@
 namespace
 {
 
-/* The runtime keeps the last error per thread: take it, or a later check sees it. */
+/* The runtime keeps the last error per thread: take it, or a later check sees
+ * it. */
 int take_error(cudaError_t err)
 {
 	(void)cudaGetLastError();

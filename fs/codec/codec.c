@@ -186,6 +186,15 @@ size_t bale_codec_bound(size_t len)
 	return max;
 }
 
+static void clear_results(struct bale_job *job)
+{
+	job->len = 0;
+	job->ret_codec = BALE_CODEC_raw;
+	job->ret_filter = 0;
+	job->ret_level = 0;
+	job->reason = BALE_RAW_none;
+}
+
 static void stay_raw(struct bale_job *job, enum bale_raw_reason reason)
 {
 	job->ret_codec = BALE_CODEC_raw;
@@ -277,20 +286,26 @@ static int encode_auto(struct bale_codec_ctx *ctx, struct bale_job *job)
 	return r;
 }
 
+bool bale_codec_settle(struct bale_job *job)
+{
+	clear_results(job);
+	job->status = check_encode(job);
+	if (job->status || (job->src_len && try_fill(job)))
+		return true;
+	if (job->codec != BALE_CODEC_raw && job->src_len >= SMALL_MAX)
+		return false;
+	stay_raw(job, job->codec == BALE_CODEC_raw ? BALE_RAW_policy :
+						     BALE_RAW_small);
+	return true;
+}
+
 static int run_encode(struct bale_job *job)
 {
 	struct bale_codec_ctx *ctx;
-	int r = check_encode(job);
+	int r;
 
-	if (r)
-		return r;
-	if (job->src_len && try_fill(job))
-		return 0;
-	if (job->codec == BALE_CODEC_raw || job->src_len < SMALL_MAX) {
-		stay_raw(job, job->codec == BALE_CODEC_raw ? BALE_RAW_policy :
-							     BALE_RAW_small);
-		return 0;
-	}
+	if (bale_codec_settle(job))
+		return job->status;
 	ctx = bale_codec_ctx_get();
 	if (!ctx)
 		r = -ENOMEM;
@@ -340,11 +355,7 @@ static int run_decode(struct bale_job *job)
 
 void bale_codec_run(struct bale_job *job)
 {
-	job->len = 0;
-	job->ret_codec = BALE_CODEC_raw;
-	job->ret_filter = 0;
-	job->ret_level = 0;
-	job->reason = BALE_RAW_none;
+	clear_results(job);
 	switch (job->op) {
 	case BALE_JOB_ENCODE:
 		job->status = run_encode(job);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * codec/codec.h - the codec registry and the engines that run on CPUs.
+ * codec/codec.h - the codec registry and the engines.
  *
  * Thread rule: bale_codec_run() may be called from any thread (contexts are
  * per thread); an engine may be submitted to from any thread.
@@ -39,6 +39,44 @@ void bale_codec_run(struct bale_job *job);
 int bale_engine_cpu_create(unsigned int nr_workers, struct bale_engine **ret);
 /* Runs everything inside submit(), in order: the reference for tests. */
 int bale_engine_serial_create(struct bale_engine **ret);
+
+enum bale_gpu_mode {
+	BALE_GPU_AUTO,
+	BALE_GPU_OFF,
+	BALE_GPU_FAKE, /* a stand-in on CPU threads, for tests */
+};
+
+struct bale_gpu_options {
+	enum bale_gpu_mode mode;
+	uint64_t devices;	/* a bit each; 0: all that there are */
+	uint64_t mem_bytes;	/* of each device; 0: 1 GiB */
+	unsigned int share;	/* percent of each device's time; 0: 100 */
+	unsigned int nr_slots;	/* 0: 4 */
+	uint32_t slot_units;	/* 0: by memory */
+	uint64_t hang_ns;	/* a batch that takes longer hangs; 0: 10 s */
+	uint64_t retry_ns;	/* first wait after a loss; 0: 1 s */
+	bool always;		/* no choice by cost: for tests, benchmarks */
+	bool no_verify;		/* benchmarks */
+	bool no_profile;	/* measure anew, save nothing */
+	const struct bale_gpu_ops *ops; /* NULL: by mode; tests */
+};
+
+/*
+ * GPUs, and a pool of nr_workers for all that they do not take. Returns before
+ * any device was looked for: until one is ready, and without any, this is the
+ * CPU engine. CUDA does not survive fork(): daemonise before. -ENODEV: this
+ * build has no CUDA (or the mode is off); use a CPU engine.
+ */
+int bale_engine_gpu_create(const struct bale_gpu_options *o,
+			   unsigned int nr_workers, struct bale_engine **ret);
+
+/*
+ * Memory that jobs' src and dst will lie in: an engine with devices registers
+ * it with them in the background, others do nothing. unpin() returns when the
+ * memory may be freed. Whole pages.
+ */
+void bale_engine_pin(struct bale_engine *e, void *p, size_t len);
+void bale_engine_unpin(struct bale_engine *e, void *p);
 
 /* Submit and wait. Not inside a done(): that is a worker of the engine. */
 int bale_engine_run(struct bale_engine *e, struct bale_job *jobs, size_t nr);

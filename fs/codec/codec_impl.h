@@ -97,6 +97,13 @@ extern const struct bale_codec bale_codec_zstd;
 /* NULL for an id that this build does not have. */
 const struct bale_codec *bale_codec_get(unsigned int id);
 
+/*
+ * The part of an encode that comes before any coder, and clears the results:
+ * true when the job is complete with it (a pattern, too small, policy raw, or
+ * wrong: status), false when a coder is to have it.
+ */
+bool bale_codec_settle(struct bale_job *job);
+
 /* What a look at an extent says about coding it. */
 enum bale_probe_verdict {
 	BALE_PROBE_RAW,	    /* neither repeats nor a skewed byte distribution */
@@ -107,6 +114,11 @@ enum bale_probe_verdict {
 /* A guess from samples; reads a fraction of src, writes nothing but ctx. */
 enum bale_probe_verdict bale_codec_probe(struct bale_codec_ctx *ctx,
 					 const uint8_t *src, size_t len);
+
+struct bale_cost;
+/* Tell cost of every job that the pool runs; before the first one. */
+void bale_engine_cpu_observe(struct bale_engine *e, struct bale_cost *cost);
+unsigned int bale_engine_cpu_workers(const struct bale_engine *e);
 
 /* Add a finished job to st. */
 void bale_engine_account(struct bale_engine_stats *st,

@@ -117,6 +117,18 @@ int bale_engine_run(struct bale_engine *e, struct bale_job *jobs, size_t nr)
 	return r;
 }
 
+void bale_engine_pin(struct bale_engine *e, void *p, size_t len)
+{
+	if (e->ops->pin)
+		e->ops->pin(e, p, len);
+}
+
+void bale_engine_unpin(struct bale_engine *e, void *p)
+{
+	if (e->ops->unpin)
+		e->ops->unpin(e, p);
+}
+
 void bale_engine_destroy(struct bale_engine *e)
 {
 	if (e)

@@ -30,6 +30,7 @@
 #include "fs/base/thread.h"
 #include "fs/codec/codec.h"
 #include "fs/codec/codec_impl.h"
+#include "fs/codec/cost.h"
 
 static_assert(BALE_JOB_ENCODE == 0 && BALE_JOB_DECODE == 1, "queues by op");
 
@@ -62,6 +63,7 @@ struct cpu {
 	unsigned int turn;
 	bool stop; /* workers leave when the queues are empty */
 	struct bale_engine_stats stats;
+	struct bale_cost *cost;	 /* const after the first job; may be NULL */
 	unsigned int nr_workers; /* const after create */
 	pthread_t workers[];
 };
@@ -118,6 +120,8 @@ static void *worker_main(void *arg)
 		bale_mutex_unlock(&c->lock);
 		bale_codec_run(job);
 		busy = bale_now_ns() - busy;
+		if (c->cost)
+			bale_cost_note_job(c->cost, job, busy);
 		bale_mutex_lock(&c->lock);
 		bale_engine_account(&c->stats, job, busy);
 		if (--b->left)
@@ -197,6 +201,16 @@ static const struct bale_engine_ops cpu_ops = {
 	.stats = cpu_stats,
 	.destroy = cpu_destroy,
 };
+
+void bale_engine_cpu_observe(struct bale_engine *e, struct bale_cost *cost)
+{
+	((struct cpu *)e)->cost = cost;
+}
+
+unsigned int bale_engine_cpu_workers(const struct bale_engine *e)
+{
+	return ((const struct cpu *)e)->nr_workers;
+}
 
 static unsigned int count_cores(void)
 {

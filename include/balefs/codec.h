@@ -125,9 +125,32 @@ struct bale_engine;
 /* Called once when every job of the batch is complete, on any thread. */
 typedef void bale_batch_done_fn(void *arg);
 
+enum { BALE_ENGINE_DEVS_MAX = 16, BALE_ENGINE_KINDS_MAX = 8 };
+
+/* One device of an engine that has any. */
+struct bale_gpu_dev_stats {
+	char name[64], state[96];
+	uint64_t jobs[2], bytes_in[2], bytes_out[2]; /* by op */
+	uint64_t batches, device_ns; /* device_ns: that kernels ran */
+	uint64_t failed_over; /* jobs that the CPU did instead */
+	uint64_t mismatches;  /* of those: did not decode to the source */
+	uint64_t lost, hung, reopened;
+	uint64_t slot_bytes, mem_bytes, pinned_bytes;
+};
+
+/* What coding is thought to take now: ns for a GiB, 0: not known. */
+struct bale_engine_rate {
+	char kind[24]; /* "lz4"; empty: no more */
+	uint64_t cpu_ns[2], gpu_ns[2], gpu_fixed_ns[2]; /* by op; CPU: of one
+							   worker */
+};
+
 struct bale_engine_stats {
 	uint64_t jobs[2], bytes_in[2], bytes_out[2], busy_ns[2]; /* by op */
 	uint64_t failed;
+	uint32_t nr_devs; /* 0 for engines without */
+	struct bale_gpu_dev_stats devs[BALE_ENGINE_DEVS_MAX];
+	struct bale_engine_rate rates[BALE_ENGINE_KINDS_MAX];
 };
 
 struct bale_engine_ops {
@@ -140,6 +163,10 @@ struct bale_engine_ops {
 		      bale_batch_done_fn *done, void *arg);
 	void (*stats)(struct bale_engine *e, struct bale_engine_stats *ret);
 	void (*destroy)(struct bale_engine *e); /* waits for queued jobs */
+	/* Optional: memory that jobs will lie in. Returns before it is pinned;
+	 * unpin when nothing refers to it any more. */
+	void (*pin)(struct bale_engine *e, void *p, size_t len);
+	void (*unpin)(struct bale_engine *e, void *p);
 };
 
 /* Base of every engine; the implementation embeds it first. */

@@ -104,6 +104,25 @@ struct bale_ioc_path {
 	char path[4096]; /* out: from the mount's root; cut when longer */
 };
 
+/* One device that codes, and what coding is thought to take. */
+struct bale_ioc_device {
+	uint32_t idx; /* in: 0 is the first one in use */
+	uint32_t nr;  /* out: devices in use; idx or less: the rest is zero */
+	char name[64], state[96];
+	/* [0] encode, [1] decode */
+	uint64_t jobs[2], bytes_in[2], bytes_out[2];
+	uint64_t batches, device_ns;
+	uint64_t failed_over, mismatches; /* jobs that the CPU did instead */
+	uint64_t lost, hung, reopened;
+	uint64_t slot_bytes, mem_bytes, pinned_bytes;
+	/* ns for a GiB, CPU: of one worker; ns for a batch of any size */
+	struct bale_ioc_rate {
+		char kind[24]; /* empty: no more */
+		uint64_t cpu_ns[2], gpu_ns[2], gpu_fixed_ns[2];
+	} rates[8];
+	uint64_t spare[16];
+};
+
 /* Everything written so far is durable when this returns (for sync(2) does
  * not reach a FUSE daemon). */
 #define BALE_IOC_SYNC	    _IO('b', 1)
@@ -117,5 +136,6 @@ struct bale_ioc_path {
 #define BALE_IOC_EXTENTS _IOR('b', 7, struct bale_ioc_extents)
 #define BALE_IOC_SCRUB	 _IOWR('b', 8, struct bale_ioc_scrub)
 #define BALE_IOC_PATH	 _IOWR('b', 9, struct bale_ioc_path)
+#define BALE_IOC_DEVICE	 _IOWR('b', 10, struct bale_ioc_device)
 
 #endif

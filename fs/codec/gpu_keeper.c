@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gpu_keeper.c - the thread that opens a device, keeps the caller's memory
+ * pinned on it, and brings it back when it was lost. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fs/base/clock.h"
+#include "fs/base/fault.h"
+#include "fs/base/log.h"
+#include "fs/codec/engine_gpu.h"
+
+static const uint64_t second_ns = 1000000000;
+
+enum {
+	QUIET_POLL_MS = 50,
+	RETRY_MAX_S = 300,
+};
+#define MEM_DEFAULT ((uint64_t)1 << 30)
+
+/* Wait on keep; false: the engine ends. */
+static bool nap(struct bale_gpu_dev *d, uint64_t ns)
+{
+	uint64_t end = bale_now_ns() + ns;
+	bool stop;
+
+	bale_mutex_lock(&d->lock);
+	while (!d->stop) {
+		uint64_t now = bale_now_ns();
+
+		if (now >= end)
+			break;
+		bale_cond_wait_for(&d->keep, &d->lock, end - now);
+	}
+	stop = d->stop;
+	bale_mutex_unlock(&d->lock);
+	return !stop;
+}
+
+static int open_device(struct bale_gpu_dev *d, struct bale_gpu **ret)
+{
+	const struct bale_gpu_options *o = &d->e->o;
+	uint64_t mem = o->mem_bytes ? o->mem_bytes : MEM_DEFAULT;
+	struct bale_gpu_config cfg = {
+		.struct_size = sizeof(cfg),
+		.device = d->idx,
+		.mem_bytes = mem,
+		/* Staging both ways is less than what the device needs. */
+		.pinned_bytes = mem,
+		.slot_units = o->slot_units,
+		.nr_slots = o->nr_slots,
+		.low_priority = true,
+		.verify = !o->no_verify,
+	};
+	struct bale_gpu *g;
+	int r = bale_gpu_call_open(d, &cfg, &g);
+
+	if (r)
+		return r;
+	r = bale_gpu_measure(d, g);
+	if (!r) {
+		*ret = g;
+		return 0;
+	}
+	/* What was given up in the middle of a batch may not be closed. */
+	while (d->e->ops->quiet(g) == -EAGAIN)
+		if (!nap(d, QUIET_POLL_MS * 1000000ull))
+			return r;
+	d->e->ops->close(g);
+	return r;
+}
+
+static void set_ready(struct bale_gpu_dev *d, struct bale_gpu *g)
+{
+	struct bale_gpu_limits l;
+
+	d->e->ops->limits(g, &l);
+	bale_mutex_lock(&d->lock);
+	d->gpu = g;
+	d->limits = l;
+	d->stats.slot_bytes = (uint64_t)l.slot_units * BALE_UNIT_SIZE;
+	d->stats.mem_bytes = l.mem_bytes;
+	d->stats.pinned_bytes = l.pinned_bytes;
+	d->state = BALE_GPU_READY;
+	d->failures = 0;
+	memset(d->nr_pinned, 0, sizeof(d->nr_pinned));
+	memset(d->refused, 0, sizeof(d->refused));
+	snprintf(d->reason, sizeof(d->reason), "ready");
+	bale_cond_broadcast(&d->work);
+	bale_mutex_unlock(&d->lock);
+}
+
+/* The next slice that is not pinned; < 0: there is none. Both locks held. */
+static int find_slice(struct bale_gpu_dev *d, void **ret, size_t *ret_len)
+{
+	for (int i = 0; i < BALE_GPU_RANGES_MAX; i++) {
+		struct bale_gpu_range *a = &d->e->ranges[i];
+		size_t off = (size_t)d->nr_pinned[i] * BALE_GPU_SLICE;
+
+		if (!a->p || d->refused[i] || off >= a->len)
+			continue;
+		*ret = a->p + off;
+		*ret_len = a->len - off;
+		if (*ret_len > BALE_GPU_SLICE)
+			*ret_len = BALE_GPU_SLICE;
+		return i;
+	}
+	return -1;
+}
+
+/* One slice more; false: there is none. */
+static bool pin_next(struct bale_gpu_dev *d)
+{
+	struct bale_gpu_engine *e = d->e;
+	size_t len = 0;
+	void *p = NULL;
+	int i, r;
+
+	bale_mutex_lock(&e->lock);
+	bale_mutex_lock(&d->lock);
+	i = d->state == BALE_GPU_READY && !d->stop ? find_slice(d, &p, &len) :
+						     -1;
+	d->pinning = i >= 0;
+	bale_mutex_unlock(&d->lock);
+	bale_mutex_unlock(&e->lock);
+	if (i < 0)
+		return false;
+	r = bale_fault("gpu.pin");
+	if (!r)
+		r = e->ops->pin(d->gpu, p, len);
+	bale_mutex_lock(&d->lock);
+	d->pinning = false;
+	d->refused[i] = r != 0;
+	if (!r) {
+		d->nr_pinned[i]++;
+		d->stats.pinned_bytes += len;
+	}
+	bale_cond_broadcast(&d->keep);
+	bale_mutex_unlock(&d->lock);
+	if (r)
+		bale_debug("gpu %u: memory stays unpinned: %s", d->idx,
+			   strerror(-r));
+	return true;
+}
+
+void bale_gpu_dev_unpin(struct bale_gpu_dev *d, int range, uint8_t *p)
+{
+	unsigned int nr;
+	struct bale_gpu *g;
+
+	bale_mutex_lock(&d->lock);
+	while (d->pinning)
+		bale_cond_wait(&d->keep, &d->lock);
+	nr = d->nr_pinned[range];
+	d->nr_pinned[range] = 0;
+	d->refused[range] = false;
+	/* A device that is down has its own way to forget it. */
+	g = d->state == BALE_GPU_READY ? d->gpu : NULL;
+	d->in_use += g != NULL;
+	bale_mutex_unlock(&d->lock);
+	if (!g)
+		return;
+	for (unsigned int k = 0; k < nr; k++)
+		d->e->ops->unpin(g, p + (size_t)k * BALE_GPU_SLICE);
+	bale_mutex_lock(&d->lock);
+	d->in_use--;
+	bale_cond_broadcast(&d->keep);
+	bale_mutex_unlock(&d->lock);
+}
+
+/* Until it is down or the engine ends. False: the engine ends. */
+static bool attend(struct bale_gpu_dev *d)
+{
+	bool stop;
+
+	bale_mutex_lock(&d->lock);
+	while (d->state == BALE_GPU_READY && !d->stop) {
+		bale_mutex_unlock(&d->lock);
+		while (pin_next(d))
+			;
+		bale_mutex_lock(&d->lock);
+		if (d->state == BALE_GPU_READY && !d->stop)
+			bale_cond_wait_for(&d->keep, &d->lock, second_ns);
+	}
+	stop = d->stop;
+	bale_mutex_unlock(&d->lock);
+	return !stop;
+}
+
+/*
+ * Closed once no thread of ours uses it and the device says that nothing runs.
+ * False: the engine ends before that, so it stays as it is, with its memory.
+ */
+static bool close_device(struct bale_gpu_dev *d)
+{
+	struct bale_gpu *g;
+	int r;
+
+	bale_mutex_lock(&d->lock);
+	while (d->in_use || (d->stop && !bale_list_empty(&d->queue)))
+		bale_cond_wait(&d->keep, &d->lock);
+	g = d->gpu;
+	bale_mutex_unlock(&d->lock);
+	while ((r = d->e->ops->quiet(g)) == -EAGAIN)
+		if (!nap(d, QUIET_POLL_MS * 1000000ull) &&
+		    d->e->ops->quiet(g) == -EAGAIN)
+			return false;
+	bale_mutex_lock(&d->lock);
+	d->gpu = NULL;
+	bale_mutex_unlock(&d->lock);
+	d->e->ops->close(g);
+	return true;
+}
+
+/* Once, not at every try. */
+static void say_not_opened(struct bale_gpu_dev *d, int r)
+{
+	bool first;
+
+	bale_mutex_lock(&d->lock);
+	first = !strcmp(d->reason, "opening");
+	d->state = BALE_GPU_DOWN;
+	snprintf(d->reason, sizeof(d->reason), "cannot be opened: %s",
+		 strerror(-r));
+	bale_mutex_unlock(&d->lock);
+	if (first)
+		bale_warn("gpu %u: cannot be opened: %s; the CPU codes, and "
+			  "it will be tried again",
+			  d->idx, strerror(-r));
+}
+
+/* From an opened device to a closed one. False: the engine ends. */
+static bool serve(struct bale_gpu_dev *d, struct bale_gpu *g)
+{
+	bool more, healthy;
+
+	set_ready(d, g);
+	more = attend(d);
+	bale_mutex_lock(&d->lock);
+	healthy = d->state == BALE_GPU_READY;
+	bale_mutex_unlock(&d->lock);
+	if (healthy)
+		bale_gpu_measure_save(d);
+	if (!close_device(d))
+		return false;
+	bale_mutex_lock(&d->lock);
+	more = more && d->state != BALE_GPU_LEFT;
+	bale_mutex_unlock(&d->lock);
+	return more;
+}
+
+static void count_reopened(struct bale_gpu_dev *d)
+{
+	bale_mutex_lock(&d->lock);
+	d->stats.reopened++;
+	bale_mutex_unlock(&d->lock);
+	bale_info("gpu %u: in use again", d->idx);
+}
+
+void *bale_gpu_keeper_main(void *arg)
+{
+	struct bale_gpu_dev *d = arg;
+	const uint64_t first = d->e->o.retry_ns;
+	uint64_t wait = first;
+	bool again = false;
+
+	do {
+		struct bale_gpu *g;
+		uint64_t since = bale_now_ns();
+		int r = open_device(d, &g);
+
+		if (r) {
+			say_not_opened(d, r);
+		} else {
+			if (again)
+				count_reopened(d);
+			if (!serve(d, g))
+				return NULL;
+			again = true;
+		}
+		/* One that worked for long is worth a new start. */
+		if (bale_now_ns() - since > RETRY_MAX_S * second_ns)
+			wait = first;
+		if (!nap(d, wait))
+			return NULL;
+		wait = wait * 2 < RETRY_MAX_S * second_ns ?
+			       wait * 2 :
+			       RETRY_MAX_S * second_ns;
+	} while (true);
+}
