@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "balefs/ioctl.h"
 #include "fs/codec/codec.h"
 
 /* name, unit (B bytes, N a count, S nanoseconds), what it is. */
@@ -84,6 +85,8 @@ struct bale_stats {
 	uint64_t raw_reason[8];
 	char store[1024], label[72], policy[32], cleaner[96], engine[32];
 	int64_t error;
+	unsigned int nr_devices; /* that code, of a mount */
+	struct bale_ioc_device devices[BALE_ENGINE_DEVS_MAX];
 };
 
 #define bale_stats_set(s, name, value)                                         \
@@ -97,6 +100,11 @@ struct bale_stats {
 int bale_stats_of_store(const char *path, struct bale_stats *s);
 /* Something on a mount (stats_mount.c): -ENOTTY when it is not on one. */
 int bale_stats_of_path(const char *path, struct bale_stats *s);
+
+/* The devices' part of each form (stats_device.c). */
+void bale_stats_print_devices(const struct bale_stats *s);
+struct bale_json;
+void bale_stats_devices_json(struct bale_json *j, const struct bale_stats *s);
 
 void bale_stats_print(const struct bale_stats *s);
 void bale_stats_print_json(const struct bale_stats *s);

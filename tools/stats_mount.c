@@ -135,6 +135,25 @@ static int walk(const char *path, const struct stat *st, int flag,
 	return 0;
 }
 
+/* An older daemon does not know the call: then there are none. */
+static void add_devices(int fd, struct bale_stats *s)
+{
+	uint32_t nr = 1;
+
+	while (s->nr_devices < nr && s->nr_devices < BALE_ENGINE_DEVS_MAX) {
+		struct bale_ioc_device *d = &s->devices[s->nr_devices];
+
+		memset(d, 0, sizeof(*d));
+		d->idx = s->nr_devices;
+		if (ioctl(fd, BALE_IOC_DEVICE, d))
+			return;
+		nr = d->nr;
+		if (!nr)
+			return;
+		s->nr_devices++;
+	}
+}
+
 static int of_mount(int fd, const struct bale_ioc_mount *m,
 		    struct bale_stats *s)
 {
@@ -145,6 +164,7 @@ static int of_mount(int fd, const struct bale_ioc_mount *m,
 	if (ioctl(fd, BALE_IOC_WORK, &w))
 		return -errno;
 	set_work(s, &w);
+	add_devices(fd, s);
 	return 0;
 }
 

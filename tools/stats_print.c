@@ -103,6 +103,7 @@ void bale_stats_print(const struct bale_stats *s)
 		printf("%-24s%16.3f\n", "ratio", ratio(s));
 	if (s->has_codecs)
 		print_codecs(s);
+	bale_stats_print_devices(s);
 }
 
 /* ---- JSON ---- */
@@ -163,6 +164,7 @@ void bale_stats_print_json(const struct bale_stats *s)
 		bale_json_ratio(&j, "ratio", ratio(s));
 	if (s->has_codecs)
 		codecs_json(&j, s);
+	bale_stats_devices_json(&j, s);
 	bale_json_close(&j);
 }
 
@@ -212,6 +214,43 @@ static void codec_metric(const struct bale_stats *s, const char *name,
 	}
 }
 
+static void device_metric(const struct bale_stats *s, const char *name,
+			  const char *text, size_t field, double scale)
+{
+	metric_head(name, text);
+	for (unsigned int k = 0; k < s->nr_devices; k++) {
+		char idx[12];
+		uint64_t v;
+
+		memcpy(&v, (const char *)&s->devices[k] + field, sizeof(v));
+		snprintf(idx, sizeof(idx), "%u", k);
+		metric(s, name, "device", idx);
+		printf("%.6f\n", (double)v * scale);
+	}
+}
+
+static void devices_prometheus(const struct bale_stats *s)
+{
+	if (!s->nr_devices)
+		return;
+	device_metric(s, "device_seconds", "time that kernels ran",
+		      offsetof(struct bale_ioc_device, device_ns), 1e-9);
+	device_metric(s, "device_batches", "batches of the device",
+		      offsetof(struct bale_ioc_device, batches), 1);
+	device_metric(s, "device_encode_bytes", "bytes into compression there",
+		      offsetof(struct bale_ioc_device, bytes_in), 1);
+	device_metric(s, "device_decode_bytes",
+		      "bytes out of decompression there",
+		      offsetof(struct bale_ioc_device, bytes_out) +
+			      sizeof(uint64_t),
+		      1);
+	device_metric(s, "device_failed_over_jobs",
+		      "jobs that the processor did instead",
+		      offsetof(struct bale_ioc_device, failed_over), 1);
+	device_metric(s, "device_lost", "times that it was lost",
+		      offsetof(struct bale_ioc_device, lost), 1);
+}
+
 void bale_stats_print_prometheus(const struct bale_stats *s)
 {
 	char name[48];
@@ -228,6 +267,7 @@ void bale_stats_print_prometheus(const struct bale_stats *s)
 		else
 			printf("%" PRIu64 "\n", s->v[k]);
 	}
+	devices_prometheus(s);
 	if (!s->has_codecs)
 		return;
 	codec_metric(s, "codec_extents", "extents by codec",

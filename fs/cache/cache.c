@@ -407,6 +407,11 @@ int bale_cache_alloc(struct bale_cache *c, size_t len, struct bale_cbuf **ret)
 	return bale_slab_alloc_heap(c->slab, len, ret);
 }
 
+void bale_cache_memory(struct bale_cache *c, void **ret, size_t *ret_len)
+{
+	bale_slab_memory(c->slab, ret, ret_len);
+}
+
 void bale_cache_stats(struct bale_cache *c, struct bale_cache_stats *ret)
 {
 	memset(ret, 0, sizeof(*ret));

@@ -80,6 +80,9 @@ int bale_cache_alloc(struct bale_cache *c, size_t len, struct bale_cbuf **ret);
 bool bale_cache_try_alloc(struct bale_cache *c, size_t len,
 			  struct bale_cbuf **ret);
 
+/* Where the buffers lie, but for those from the heap. */
+void bale_cache_memory(struct bale_cache *c, void **ret, size_t *ret_len);
+
 struct bale_cache_stats {
 	uint64_t bytes, used, heap; /* the bound; handed out; beyond it */
 	uint64_t entries, hits, misses, evicted;

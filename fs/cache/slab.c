@@ -210,6 +210,12 @@ size_t bale_slab_class(const struct bale_slab *s, size_t len)
 	return (size_t)BALE_SLAB_MIN << order_of(len);
 }
 
+void bale_slab_memory(struct bale_slab *s, void **ret, size_t *ret_len)
+{
+	*ret = s->base;
+	*ret_len = s->bytes;
+}
+
 void bale_slab_stats(struct bale_slab *s, uint64_t *ret_used,
 		     uint64_t *ret_heap, uint64_t *ret_total)
 {

@@ -46,6 +46,8 @@ static inline bool bale_cbuf_is_exclusive(struct bale_cbuf *b)
 }
 /* What a buffer for len bytes really takes. */
 size_t bale_slab_class(const struct bale_slab *s, size_t len);
+/* The mapping, for those who want to pin it. */
+void bale_slab_memory(struct bale_slab *s, void **ret, size_t *ret_len);
 void bale_slab_stats(struct bale_slab *s, uint64_t *ret_used,
 		     uint64_t *ret_heap, uint64_t *ret_total);
 

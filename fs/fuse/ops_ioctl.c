@@ -53,6 +53,7 @@ struct call {
 		struct bale_ioc_extents extents;
 		struct bale_ioc_scrub scrub;
 		struct bale_ioc_path path;
+		struct bale_ioc_device device;
 	} out;
 	size_t out_size; /* of the answer */
 };
@@ -282,6 +283,52 @@ static int do_work(struct call *c)
 	return 0;
 }
 
+static_assert(BALE_ENGINE_KINDS_MAX <= 8, "bale_ioc_device rows");
+
+static int do_device(struct call *c)
+{
+	struct bale_ioc_device *d = &c->out.device;
+	const struct bale_gpu_dev_stats *from;
+	struct bale_fs_stats s;
+	uint32_t idx;
+
+	if (c->in_size < sizeof(*d))
+		return -EINVAL;
+	memcpy(&idx, c->in, sizeof(idx));
+	bale_fs_stats(c->s->fs, &s);
+	*d = (struct bale_ioc_device){ .idx = idx, .nr = s.engine.nr_devs };
+	c->out_size = sizeof(*d);
+	if (idx >= s.engine.nr_devs)
+		return 0;
+	from = &s.engine.devs[idx];
+	snprintf(d->name, sizeof(d->name), "%s", from->name);
+	snprintf(d->state, sizeof(d->state), "%s", from->state);
+	memcpy(d->jobs, from->jobs, sizeof(d->jobs));
+	memcpy(d->bytes_in, from->bytes_in, sizeof(d->bytes_in));
+	memcpy(d->bytes_out, from->bytes_out, sizeof(d->bytes_out));
+	d->batches = from->batches;
+	d->device_ns = from->device_ns;
+	d->failed_over = from->failed_over;
+	d->mismatches = from->mismatches;
+	d->lost = from->lost;
+	d->hung = from->hung;
+	d->reopened = from->reopened;
+	d->slot_bytes = from->slot_bytes;
+	d->mem_bytes = from->mem_bytes;
+	d->pinned_bytes = from->pinned_bytes;
+	for (int k = 0; k < BALE_ENGINE_KINDS_MAX; k++) {
+		const struct bale_engine_rate *r = &s.engine.rates[k];
+
+		snprintf(d->rates[k].kind, sizeof(d->rates[k].kind), "%s",
+			 r->kind);
+		memcpy(d->rates[k].cpu_ns, r->cpu_ns, sizeof(r->cpu_ns));
+		memcpy(d->rates[k].gpu_ns, r->gpu_ns, sizeof(r->gpu_ns));
+		memcpy(d->rates[k].gpu_fixed_ns, r->gpu_fixed_ns,
+		       sizeof(r->gpu_fixed_ns));
+	}
+	return 0;
+}
+
 static int add_extents(const void *key, size_t key_len, const void *val,
 		       size_t val_len, void *arg)
 {
@@ -423,6 +470,7 @@ static const struct {
 	{ (unsigned int)BALE_IOC_EXTENTS, do_extents },
 	{ (unsigned int)BALE_IOC_SCRUB, do_scrub },
 	{ (unsigned int)BALE_IOC_PATH, do_path },
+	{ BALE_IOC_DEVICE, do_device },
 	{ (unsigned int)GOINGDOWN, do_goingdown },
 };
 

@@ -135,6 +135,47 @@ static int set_codec(struct bale_mount_options *o, const char *v)
 	return err;
 }
 
+/* auto, off, or the numbers of devices: 0+2. fake is for tests. */
+static int set_gpu(struct bale_mount_options *o, const char *v)
+{
+	uint64_t devices = 0;
+
+	if (!strcmp(v, "auto") || !strcmp(v, "off") || !strcmp(v, "fake")) {
+		o->gpu.mode = v[0] == 'a' ? BALE_GPU_AUTO :
+			      v[0] == 'o' ? BALE_GPU_OFF :
+					    BALE_GPU_FAKE;
+		o->gpu.devices = 0;
+		return 0;
+	}
+	for (;; v++) {
+		char *end;
+		unsigned long n;
+
+		if (!isdigit((unsigned char)*v))
+			return -EINVAL;
+		n = strtoul(v, &end, 10);
+		if (n > 63 || (*end && *end != '+'))
+			return -EINVAL;
+		devices |= (uint64_t)1 << n;
+		v = end;
+		if (!*v)
+			break;
+	}
+	o->gpu.mode = BALE_GPU_AUTO;
+	o->gpu.devices = devices;
+	return 0;
+}
+
+static int set_gpu_mem(struct bale_mount_options *o, const char *v)
+{
+	return parse_size(v, 64 << 20, (uint64_t)1 << 40, &o->gpu.mem_bytes);
+}
+
+static int set_gpu_share(struct bale_mount_options *o, const char *v)
+{
+	return parse_uint(v, 1, 100, &o->gpu.share);
+}
+
 static int set_io(struct bale_mount_options *o, const char *v)
 {
 	static const char *const names[] = { "cached", "direct", "auto" };
@@ -163,6 +204,9 @@ static const struct {
 	{ "max_background", set_max_background, "a number from 1 to 65535" },
 	{ "codec", set_codec, "auto, raw, lz4, gdeflate[:level] or zstd[:level]" },
 	{ "io", set_io, "cached, direct or auto" },
+	{ "gpu", set_gpu, "auto, off or device numbers such as 0+1" },
+	{ "gpu_mem", set_gpu_mem, "a size from 64M" },
+	{ "gpu_share", set_gpu_share, "a percentage from 1 to 100" },
 };
 
 /* Options that are there or not: offset of the field and what it becomes. */

@@ -29,6 +29,7 @@ struct bale_mount_options {
 	bool has_policy;
 	struct bale_codec_policy policy;
 	uint64_t cache_bytes, bale_bytes; /* 0: default */
+	struct bale_gpu_options gpu;
 	uint64_t commit_ns;		  /* 0: default */
 	unsigned int threads;		  /* coding workers; 0: cores */
 	unsigned int max_threads;	  /* request threads; 0: default */

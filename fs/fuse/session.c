@@ -429,6 +429,7 @@ static int open_fs(struct bale_session *s)
 		.bale_bytes = o->bale_bytes,
 		.commit_ns = o->commit_ns,
 		.nr_workers = o->threads,
+		.gpu = o->gpu,
 		.atime = o->atime,
 		.wait_ms = o->wait_ms,
 	};

@@ -78,6 +78,33 @@ static int open_store(struct bale_fs *fs, const char *path)
 	return 0;
 }
 
+static int open_engine(struct bale_fs *fs)
+{
+	int r;
+
+	if (fs->o.manual_commit)
+		return bale_engine_serial_create(&fs->engine);
+	r = bale_engine_gpu_create(&fs->o.gpu, fs->o.nr_workers, &fs->engine);
+	if (r == -ENODEV)
+		r = bale_engine_cpu_create(fs->o.nr_workers, &fs->engine);
+	return r;
+}
+
+/*
+ * The extents that are written and read lie in the cache: what a device can
+ * reach there needs no copy on the way. Pinned memory cannot be swapped out and
+ * is all there at once, so at most a quarter of the machine's.
+ */
+static void pin_cache(struct bale_fs *fs)
+{
+	const uint64_t most = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 *
+			      (uint64_t)sysconf(_SC_PAGESIZE);
+	size_t len;
+
+	bale_cache_memory(fs->cache, &fs->pinned, &len);
+	bale_engine_pin(fs->engine, fs->pinned, len < most ? len : most);
+}
+
 static int open_parts(struct bale_fs *fs)
 {
 	void *z = mmap(NULL, fs->extent_size, PROT_READ,
@@ -87,15 +114,15 @@ static int open_parts(struct bale_fs *fs)
 	if (z == MAP_FAILED)
 		return -ENOMEM;
 	fs->zeros = z;
-	r = fs->o.manual_commit ?
-		    bale_engine_serial_create(&fs->engine) :
-		    bale_engine_cpu_create(fs->o.nr_workers, &fs->engine);
+	r = open_engine(fs);
 	if (!r)
 		r = bale_batcher_create(fs->store, fs->engine, &fs->batcher);
 	if (!r)
 		/* A sixteenth for the entries themselves, 200 bytes each. */
 		r = bale_cache_create(fs->o.cache_bytes / 16 * 15,
 				      fs->extent_size, &fs->cache);
+	if (!r)
+		pin_cache(fs);
 	if (!r)
 		r = bale_flush_create(fs);
 	if (!r)
@@ -123,6 +150,8 @@ static int destroy(struct bale_fs *fs)
 	bale_flush_abandon(fs);
 	bale_names_destroy(fs->names);
 	bale_flush_destroy(fs);
+	if (fs->pinned)
+		bale_engine_unpin(fs->engine, fs->pinned);
 	bale_cache_destroy(fs->cache);
 	bale_batcher_destroy(fs->batcher);
 	bale_engine_destroy(fs->engine);
@@ -228,6 +257,8 @@ void bale_fs_stats(struct bale_fs *fs, struct bale_fs_stats *ret)
 	bale_batcher_stats(fs->batcher, &ret->batch);
 	fs->engine->ops->stats(fs->engine, &ret->engine);
 	ret->engine_name = fs->engine->ops->name;
+	if (fs->engine->ops->pin && !ret->engine.nr_devs)
+		ret->engine_name = "cpu";
 	ret->dirty_bytes = (uint64_t)atomic_load(&fl->listed);
 	ret->flying_bytes = (uint64_t)atomic_load(&fl->flying);
 	ret->dirty_limit = (uint64_t)fl->limit;

@@ -21,6 +21,7 @@ struct bale_fs {
 	struct bale_store *store;
 	struct bale_meta *meta;
 	struct bale_engine *engine;
+	void *pinned; /* what the engine was told to pin */
 	struct bale_names *names;
 	struct bale_cache *cache;
 	struct bale_batcher *batcher;

@@ -57,6 +57,7 @@ struct bale_fs_options {
 	uint64_t bale_bytes;	 /* 0: 64 MiB */
 	uint64_t commit_ns;	 /* 0: 5 s */
 	unsigned int nr_workers; /* 0: cores */
+	struct bale_gpu_options gpu; /* zeroed: what there is */
 	bool manual_commit;	 /* tests: commits only when told, one worker */
 	int atime;		 /* 0 relatime, 1 noatime, 2 strict */
 	unsigned int wait_ms;	 /* for a closing holder of the store */
