@@ -69,17 +69,21 @@ struct bale_lz4_sequence {
 static __device__ __forceinline__ uint32_t bale_lz4_follow(
 	const struct bale_lz4_sequence &s, uint32_t at, uint32_t *ret_next)
 {
-	uint32_t stops = __ballot_sync(bale_all_lanes, s.kind >= BALE_LZ4_LONG);
-	uint32_t ends = __ballot_sync(bale_all_lanes, s.kind == BALE_LZ4_LAST);
-	uint32_t here = bale_lane() + s.next - at, tokens = 0, lane = 0;
+	const uint32_t stops =
+		__ballot_sync(bale_all_lanes, s.kind >= BALE_LZ4_LONG);
+	// What ends the list leads out of the window.
+	const uint32_t here =
+		s.kind == BALE_LZ4_PLAIN ? bale_lane() + s.next - at : 32;
+	uint32_t tokens = 0, lane = 0, last;
 
-	while (lane < 32) {
-		if (stops >> lane & 1)
-			break;
+	do {
 		tokens |= 1u << lane;
-		if (ends >> lane & 1)
-			break;
+		last = lane;
 		lane = __shfl_sync(bale_all_lanes, here, (int)lane);
+	} while (lane < 32);
+	if (stops & tokens) {
+		tokens &= ~stops;
+		lane = last;
 	}
 	*ret_next = lane;
 	return tokens;

@@ -4,8 +4,9 @@
 // Finding the tokens is a chain of short steps: a warp a block, all blocks of a
 // batch at once, bytes and lengths in registers. Copying is done in shared
 // memory, a block of threads a unit: first the literals of all sequences, which
-// depend on nothing, then matches, a sequence a thread, in rounds: each takes
-// the matches whose sources are complete.
+// depend on nothing, then matches, 32 at a time by one warp and in rounds: each
+// takes the matches whose sources are complete. (256 at a time by all warps
+// spent most of its time at the barriers between rounds.)
 #include "kernels/simt.h"
 #include "kernels/lz4_decode.cuh"
 
@@ -219,24 +220,36 @@ __global__ __launch_bounds__(kWarps * 32) void token_kernel(
 constexpr uint32_t kThreads = 256;
 // What a thread copies alone; its warp helps with longer runs.
 constexpr uint32_t kAlone = 32;
+constexpr int kFew = 5;
 
-struct Copy {
-	uint32_t lit_at, lit, to; // literals: src, how many, unit
-	uint32_t match_to, match, dist;
-};
-
-__device__ __forceinline__ struct Copy load_copy(const uint64_t *tokens,
-						 uint32_t i)
+// What a token becomes when its literals are where they belong.
+__device__ __forceinline__ uint64_t pack_match(uint32_t to, uint32_t match,
+					       uint32_t dist)
 {
-	uint64_t t = tokens[i], next = tokens[i + 1];
-	struct Copy c = {};
+	return pack_token(dist, to, match);
+}
 
-	c.lit_at = (uint32_t)t & kField;
-	c.to = (uint32_t)(t >> 20) & kField;
-	c.match = (uint32_t)(t >> 40);
-	c.match_to = ((uint32_t)(next >> 20) & kField) - c.match;
-	c.lit = c.match_to - c.to;
-	return c;
+// n bytes by one lane, `batch` at a time so that loads wait together. `from` is
+// read over again where the match overlaps itself: after `dist` bytes.
+__device__ __forceinline__ void copy_alone(uint8_t *to, const uint8_t *from,
+					   uint32_t dist, uint32_t n)
+{
+	constexpr uint32_t kBatch = 8;
+	uint32_t k = 0;
+
+	for (uint32_t i = 0; i < n; i += kBatch) {
+		uint8_t v[kBatch];
+
+#pragma unroll
+		for (uint32_t j = 0; j < kBatch; j++) {
+			v[j] = i + j < n ? from[k] : 0;
+			k = k + 1 == dist ? 0 : k + 1;
+		}
+#pragma unroll
+		for (uint32_t j = 0; j < kBatch; j++)
+			if (i + j < n)
+				to[i + j] = v[j];
+	}
 }
 
 // Literals of a warp's sequences, a sequence a lane; n 0: none.
@@ -247,8 +260,7 @@ __device__ __forceinline__ void copy_literals(uint8_t *unit, const uint8_t *src,
 	uint32_t longer = __ballot_sync(bale_all_lanes, n > kAlone);
 
 	if (n <= kAlone)
-		for (uint32_t i = 0; i < n; i++)
-			unit[to + i] = src[from + i];
+		copy_alone(unit + to, src + from, UINT32_MAX, n);
 	for (; longer; longer &= longer - 1) {
 		int owner = __ffs((int)longer) - 1;
 		uint32_t t = __shfl_sync(bale_all_lanes, to, owner);
@@ -260,17 +272,18 @@ __device__ __forceinline__ void copy_literals(uint8_t *unit, const uint8_t *src,
 	}
 }
 
-// Matches of a warp, a match a lane; n 0: none. Their sources are complete: an
-// overlapping match repeats what is behind its start.
+// Matches of a warp, a match a lane; n 0: none. Their sources are complete.
 __device__ __forceinline__ void copy_matches(uint8_t *unit, uint32_t to,
 					     uint32_t dist, uint32_t n,
 					     uint32_t lane)
 {
-	uint32_t longer = __ballot_sync(bale_all_lanes, n > kAlone);
+	uint32_t some = __ballot_sync(bale_all_lanes, n != 0);
+	// A few are faster one by one, by all lanes.
+	uint32_t alone = __popc(some) > kFew ? kAlone : 0;
+	uint32_t longer = __ballot_sync(bale_all_lanes, n > alone);
 
-	if (n <= kAlone)
-		for (uint32_t i = 0; i < n; i++)
-			unit[to + i] = unit[to + i - dist];
+	if (n <= alone)
+		copy_alone(unit + to, unit + to - dist, dist, n);
 	for (; longer; longer &= longer - 1) {
 		int owner = __ffs((int)longer) - 1;
 		uint32_t t = __shfl_sync(bale_all_lanes, to, owner);
@@ -282,57 +295,68 @@ __device__ __forceinline__ void copy_matches(uint8_t *unit, uint32_t to,
 	}
 }
 
-// All matches of the sequences from..from + kThreads; false: a distance is bad.
-__device__ __forceinline__ bool copy_round(uint8_t *unit, const uint8_t *src,
-					   const uint64_t *tokens,
-					   uint32_t from, uint32_t nr,
-					   uint32_t *first, uint32_t lane)
+// The literals of kThreads sequences from `from` on; their tokens become
+// matches. False: this thread's has a distance to before the unit.
+__device__ __forceinline__ bool literal_step(uint8_t *unit, const uint8_t *src,
+					     uint64_t *tokens, uint32_t from,
+					     uint32_t nr, uint32_t lane)
 {
-	struct Copy c = {};
-	bool pending = from + threadIdx.x < nr, bad = false;
+	const uint32_t i = from + threadIdx.x;
+	uint32_t lit_at = 0, lit = 0, to = 0, match = 0, match_to = 0, dist = 1;
 
-	if (pending) {
-		c = load_copy(tokens, from + threadIdx.x);
-		pending = c.match != 0;
+	if (i < nr) {
+		uint64_t t = tokens[i], next = tokens[i + 1];
+
+		lit_at = (uint32_t)t & kField;
+		to = (uint32_t)(t >> 20) & kField;
+		match = (uint32_t)(t >> 40);
+		match_to = ((uint32_t)(next >> 20) & kField) - match;
+		lit = match_to - to;
 	}
-	if (pending) {
-		uint32_t at = c.lit_at + c.lit;
+	if (match) {
+		uint32_t at = lit_at + lit;
 
-		c.dist = src[at] | (uint32_t)src[at + 1] << 8;
-		bad = !c.dist || c.dist > c.match_to;
+		dist = src[at] | (uint32_t)src[at + 1] << 8;
 	}
-	if (__syncthreads_or(bad))
-		return false;
-	if (threadIdx.x < 2)
-		first[threadIdx.x] = UINT32_MAX;
-	__syncthreads();
+	__syncthreads(); // the neighbour has read its next
+	if (i < nr)
+		tokens[i] = pack_match(match_to, match, dist);
+	copy_literals(unit, src, to, lit_at, lit, lane);
+	return dist && dist <= (match ? match_to : 1);
+}
 
-	const uint32_t source_end =
-		c.match_to - c.dist + (c.match < c.dist ? c.match : c.dist);
+// 32 matches, the lane's being m, by one warp.
+__device__ __forceinline__ void match_step(uint8_t *unit, uint64_t m,
+					   uint32_t lane)
+{
+	const uint32_t dist = (uint32_t)m & kField;
+	const uint32_t to = (uint32_t)(m >> 20) & kField;
+	const uint32_t match = (uint32_t)(m >> 40);
+	const uint32_t source_end = to - dist + (match < dist ? match : dist);
+	uint32_t pending = __ballot_sync(bale_all_lanes, match != 0);
 
-	for (uint32_t round = 0;; round ^= 1) {
+	while (pending) {
 		// Everything before the first pending match is complete.
-		uint32_t waiting = __ballot_sync(bale_all_lanes, pending);
-		uint32_t lowest = __shfl_sync(bale_all_lanes, c.match_to,
-					      (__ffs((int)waiting) - 1) & 31);
+		uint32_t complete = __shfl_sync(bale_all_lanes, to,
+						__ffs((int)pending) - 1);
+		bool ready = (pending >> lane & 1) && source_end <= complete;
 
-		if (waiting && lane == 0)
-			atomicMin(first + round, lowest);
-		__syncthreads();
+		copy_matches(unit, to, dist, ready ? match : 0, lane);
+		pending &= ~__ballot_sync(bale_all_lanes, ready);
+		__syncwarp();
+	}
+}
 
-		uint32_t complete = first[round];
+__device__ __forceinline__ void match_all(uint8_t *unit, const uint64_t *tokens,
+					  uint32_t nr, uint32_t lane)
+{
+	uint64_t next = lane < nr ? tokens[lane] : 0;
 
-		if (complete == UINT32_MAX)
-			return true;
-		if (threadIdx.x == 0)
-			first[round ^ 1] = UINT32_MAX;
+	for (uint32_t i = lane; i - lane < nr; i += 32) {
+		uint64_t now = next;
 
-		bool ready = pending && source_end <= complete;
-
-		copy_matches(unit, c.match_to, c.dist, ready ? c.match : 0,
-			     lane);
-		pending = pending && !ready;
-		__syncthreads();
+		next = i + 32 < nr ? tokens[i + 32] : 0;
+		match_step(unit, now, lane);
 	}
 }
 
@@ -359,29 +383,29 @@ __global__ __launch_bounds__(kThreads) void copy_kernel(
 	const struct bale_lz4_decode_job job)
 {
 	BALE_DYN_SHARED(uint8_t, shared);
-	__shared__ uint32_t first[2];
 	const uint32_t lane = bale_lane(), at = blockIdx.x;
 	const struct bale_lz4_block b = bale_lz4_block_of(job, at);
-	const uint64_t *tokens = job.tokens + (size_t)at * job.tokens_stride;
+	uint64_t *tokens = job.tokens + (size_t)at * job.tokens_stride;
 	uint8_t *unit = shared + ((uintptr_t)b.dst & 15);
 	const uint32_t nr = job.nr_tokens[at];
-	bool ok = job.status[at] == BALE_CHUNK_OK;
+	bool good = job.status[at] == BALE_CHUNK_OK;
 
-	for (uint32_t i = 0; ok && i < nr; i += kThreads) {
-		struct Copy c = {};
-
-		if (i + threadIdx.x < nr)
-			c = load_copy(tokens, i + threadIdx.x);
-		copy_literals(unit, b.src, c.to, c.lit_at, c.lit, lane);
+	if (!good) { // the same in all threads
+		if (threadIdx.x == 0)
+			job.dst_len[at] = 0;
+		return;
 	}
+	for (uint32_t i = 0; i < nr; i += kThreads)
+		good &= literal_step(unit, b.src, tokens, i, nr, lane);
+	good = __syncthreads_and(good);
+	if (good && threadIdx.x < 32)
+		match_all(unit, tokens, nr, lane);
 	__syncthreads();
-	for (uint32_t i = 0; ok && i < nr; i += kThreads)
-		ok = copy_round(unit, b.src, tokens, i, nr, first, lane);
-	if (ok)
+	if (good)
 		write_unit(b.dst, unit, b.cap);
 	if (threadIdx.x == 0) {
-		job.dst_len[at] = ok ? b.cap : 0;
-		if (!ok && job.status[at] == BALE_CHUNK_OK)
+		job.dst_len[at] = good ? b.cap : 0;
+		if (!good)
 			job.status[at] = BALE_CHUNK_BAD;
 	}
 }

@@ -81,7 +81,6 @@ int bale_lz77_job_init(struct bale_lz77_job *job,
 	job->dst_cap = c->dst_cap;
 	job->stream = c->stream;
 	job->p = *p;
-	job->hash_bits = p->depth > 4 ? 14 : 13;
 	job->hash3 = needs_hash3(p);
 	job->pairs = p->parse == BALE_PARSE_OPTIMAL;
 	job->cap = job->pairs	   ? BALE_LZ77_CAP_OPTIMAL :

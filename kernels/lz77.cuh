@@ -22,7 +22,7 @@
 #define BALE_LZ77_NONE 0xffffu
 
 /* Where the search cuts matches. */
-#define BALE_LZ77_CAP	      16
+#define BALE_LZ77_CAP	      32
 #define BALE_LZ77_CAP_LAZY3   64
 #define BALE_LZ77_CAP_OPTIMAL 63
 
@@ -36,7 +36,6 @@ struct bale_lz77_job {
 	cudaStream_t stream;
 	struct bale_lz77_params p;
 	/* What the parameters lead to. */
-	uint32_t hash_bits;
 	bool hash3; /* a second table, for matches of 3 bytes */
 	uint32_t cap;
 	bool search_remote;	 /* as if shared memory were small */

@@ -14,7 +14,12 @@ namespace
 // Bytes that the main chains hash. 5 rather than 4: candidates are fewer and
 // longer (lz4: ratio 2.54 -> 2.71 with one candidate a position).
 constexpr uint32_t kHashBytes = 5;
-constexpr uint32_t kBits3 = 12;
+// Entries of a table: 16 tables, and so 16 warps, fill the shared memory of a
+// large device, which is what 2048 units on 132 processors ask for.
+constexpr uint32_t kEntries = 7168;
+constexpr uint32_t kMaxWarps = 16;
+constexpr uint32_t kEntries3 = 4096;
+constexpr uint32_t kWarps3 = 4;
 
 __device__ __forceinline__ void clear_table(uint16_t *table, uint32_t nr,
 					    uint32_t lane)
@@ -49,21 +54,57 @@ __device__ uint32_t enter_shared(uint16_t *table, uint32_t hash, bool valid,
 	return prev;
 }
 
-// Enter position p, of this lane; its predecessor. Of lanes with one hash an
-// arbitrary one has its position in the table at first: the others see that.
-__device__ __forceinline__ uint32_t enter(uint16_t *table, uint32_t hash,
-					  bool valid, uint32_t p, uint32_t lane)
-{
-	uint32_t prev = valid ? table[hash] : BALE_LZ77_NONE, lost;
+// 128 positions as they are entered, 4 a lane.
+struct Step {
+	uint32_t hash[4];
+	uint32_t prev[4];
+	bool valid[4];
+};
 
-	__syncwarp();
-	if (valid)
-		table[hash] = (uint16_t)p;
-	__syncwarp();
-	lost = __ballot_sync(bale_all_lanes, valid && table[hash] != p);
-	if (lost)
-		prev = enter_shared(table, hash, valid, p, prev, lost, lane);
-	return prev;
+// Enter positions base + 32 * k + lane; their predecessors. A lane reads the
+// table, writes it and reads it back, for all 4 without waiting. Of lanes with
+// one hash an arbitrary one has its position in the table then, and the others
+// see that: all is taken back and done with care.
+__device__ __forceinline__ void enter(uint16_t *table, struct Step *s,
+				      uint32_t base, uint32_t lane)
+{
+	bool lost[4], any = false;
+
+#pragma unroll
+	for (uint32_t k = 0; k < 4; k++) {
+		uint32_t p = base + 32 * k + lane;
+
+		s->prev[k] = s->valid[k] ? table[s->hash[k]] : BALE_LZ77_NONE;
+		__syncwarp();
+		if (s->valid[k])
+			table[s->hash[k]] = (uint16_t)p;
+		__syncwarp();
+		lost[k] = s->valid[k] && table[s->hash[k]] != (uint16_t)p;
+		any = any || lost[k];
+	}
+	if (!__any_sync(bale_all_lanes, any))
+		return;
+#pragma unroll
+	for (uint32_t k = 4; k--;) {
+		if (s->valid[k])
+			table[s->hash[k]] = (uint16_t)s->prev[k];
+		__syncwarp();
+	}
+#pragma unroll
+	for (uint32_t k = 0; k < 4; k++) {
+		uint32_t p = base + 32 * k + lane, others;
+
+		s->prev[k] = s->valid[k] ? table[s->hash[k]] : BALE_LZ77_NONE;
+		__syncwarp();
+		if (s->valid[k])
+			table[s->hash[k]] = (uint16_t)p;
+		__syncwarp();
+		others = __ballot_sync(bale_all_lanes, lost[k]);
+		if (others)
+			s->prev[k] =
+				enter_shared(table, s->hash[k], s->valid[k], p,
+					     s->prev[k], others, lane);
+	}
 }
 
 // 128 positions as the warp holds them: a word a lane, and the next 128.
@@ -92,10 +133,19 @@ __device__ __forceinline__ uint2 window_at(const struct Window &w,
 			  w1 >> (8 * (byte & 3)));
 }
 
-template <uint32_t kBits, bool kHash3>
+template <bool kHash3> __device__ __forceinline__ uint32_t hash_of(uint2 v)
+{
+	uint32_t h = kHash3 ? (v.x & 0xffffff) * 2654435761u :
+			      v.x * 2654435761u + (v.y & 0xff) * 2246822519u;
+
+	return __umulhi(h, kHash3 ? kEntries3 : kEntries);
+}
+
+template <bool kHash3>
 __global__ void chain_kernel(const struct bale_lz77_job job)
 {
-	constexpr uint32_t kTable = (1u << kBits) + (kHash3 ? 1u << kBits3 : 0);
+	constexpr uint32_t kTable = kHash3 ? kEntries3 : kEntries;
+	constexpr uint32_t kBytes = kHash3 ? 3 : kHashBytes;
 	BALE_DYN_SHARED(uint16_t, tables);
 	const uint32_t lane = bale_lane(), warp = threadIdx.x / 32;
 	const uint32_t unit = blockIdx.x * (blockDim.x / 32) + warp;
@@ -104,53 +154,50 @@ __global__ void chain_kernel(const struct bale_lz77_job job)
 		return;
 
 	uint16_t *const table = tables + warp * kTable;
-	uint16_t *const table3 = table + (1u << kBits);
 	const uint32_t len = bale_lz77_unit_len(job, unit);
 	const struct bale_words src = bale_words_of(job.src[unit], len);
-	uint16_t *const prev = job.prev + (size_t)unit * job.stride;
-	uint16_t *const prev3 = job.prev3 + (size_t)unit * job.stride;
+	uint16_t *const prev =
+		(kHash3 ? job.prev3 : job.prev) + (size_t)unit * job.stride;
 	struct Window w = { bale_word(src, lane), bale_word(src, 32 + lane) };
 
 	clear_table(table, kTable, lane);
 	__syncwarp();
 	for (uint32_t base = 0; base < len; base += 128) {
 		uint32_t after = bale_word(src, base / 4 + 64 + lane);
+		struct Step s;
 
 #pragma unroll
-		for (uint32_t step = 0; step < 4; step++) {
-			uint32_t p = base + 32 * step + lane;
-			uint2 v = window_at(w, step, src.first, lane);
-			uint32_t h =
-				v.x * 2654435761u + (v.y & 0xff) * 2246822519u;
-			uint32_t at = enter(table, h >> (32 - kBits),
-					    p + kHashBytes <= len, p, lane);
+		for (uint32_t k = 0; k < 4; k++) {
+			uint32_t p = base + 32 * k + lane;
+
+			s.hash[k] = hash_of<kHash3>(
+				window_at(w, k, src.first, lane));
+			s.valid[k] = p + kBytes <= len;
+		}
+		enter(table, &s, base, lane);
+#pragma unroll
+		for (uint32_t k = 0; k < 4; k++) {
+			uint32_t p = base + 32 * k + lane;
 
 			if (p < len)
-				prev[p] = (uint16_t)at;
-			if (kHash3) {
-				h = (v.x & 0xffffff) * 2654435761u;
-				at = enter(table3, h >> (32 - kBits3),
-					   p + 3 <= len, p, lane);
-				if (p < len)
-					prev3[p] = (uint16_t)at;
-			}
+				prev[p] = (uint16_t)s.prev[k];
 		}
 		w.now = w.next;
 		w.next = after;
 	}
 }
 
-template <uint32_t kBits, bool kHash3>
-int launch(const struct bale_lz77_job *job)
+template <bool kHash3>
+int launch(const struct bale_lz77_job *job, uint32_t warps, uint32_t table)
 {
-	constexpr uint32_t kTable = (1u << kBits) + (kHash3 ? 1u << kBits3 : 0);
-	constexpr uint32_t kBytes = kTable * sizeof(uint16_t);
-	// 48 KiB a block are there without asking.
-	constexpr uint32_t kWarps = kBytes > 16 << 10 ? 1 : (32 << 10) / kBytes;
+	uint32_t need = warps * table;
 
-	BALE_LAUNCH((chain_kernel<kBits, kHash3>),
-		    (job->nr + kWarps - 1) / kWarps, kWarps * 32,
-		    kWarps * kBytes, job->stream, *job);
+	if (cudaFuncSetAttribute(chain_kernel<kHash3>,
+				 cudaFuncAttributeMaxDynamicSharedMemorySize,
+				 (int)need) != cudaSuccess)
+		return bale_launch_check();
+	BALE_LAUNCH(chain_kernel<kHash3>, (job->nr + warps - 1) / warps,
+		    warps * 32, need, job->stream, *job);
 	return bale_launch_check();
 }
 
@@ -158,8 +205,17 @@ int launch(const struct bale_lz77_job *job)
 
 int bale_lz77_chain(const struct bale_lz77_job *job)
 {
-	if (job->hash_bits == 14)
-		return job->hash3 ? launch<14, true>(job) :
-				    launch<14, false>(job);
-	return job->hash3 ? launch<13, true>(job) : launch<13, false>(job);
+	uint32_t table = kEntries * sizeof(uint16_t), warps;
+	int dev, room, r;
+
+	if (cudaGetDevice(&dev) != cudaSuccess ||
+	    cudaDeviceGetAttribute(&room,
+				   cudaDevAttrMaxSharedMemoryPerBlockOptin,
+				   dev) != cudaSuccess)
+		return bale_launch_check();
+	warps = (uint32_t)room / table;
+	r = launch<false>(job, warps < kMaxWarps ? warps : kMaxWarps, table);
+	if (!r && job->hash3)
+		r = launch<true>(job, kWarps3, kEntries3 * sizeof(uint16_t));
+	return r;
 }

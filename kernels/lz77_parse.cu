@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which matches are taken: a warp a unit, 32 positions at a time. Whether a
-// match gives way to a better one just behind it is asked of each position
-// alone, so the answer needs no history and all lanes find it at once; what is
-// serial is the walk over the matches taken, a few a window.
+// Which matches are taken: four warps a unit, each a part of it and 32
+// positions at a time. Whether a match gives way to a better one just behind it
+// is asked of each position alone, so the answer needs no history and all lanes
+// find it at once; what is serial is the walk over the matches taken, a few a
+// window. No match crosses from part to part (three places in 64 KiB, a few
+// bytes each); one warp a unit took three times as long.
 #include "kernels/simt.h"
 #include "kernels/lane.cuh"
 #include "kernels/lz77.cuh"
@@ -11,7 +13,8 @@
 namespace
 {
 
-constexpr uint32_t kWarps = 4;
+constexpr uint32_t kParts = 4;
+constexpr uint32_t kThreads = kParts * 32;
 
 __device__ __forceinline__ void put_seq(struct bale_seq *seq, uint32_t lit,
 					uint32_t match, uint32_t pos)
@@ -96,12 +99,19 @@ template <bool kPairs> struct Window {
 	}
 };
 
+// A warp's part of a unit.
+struct Part {
+	const uint8_t *src; // the unit's
+	uint32_t from, to, unit_len;
+	struct bale_seq *seqs;
+};
+
 // Which of the lanes in `wanted` are taken, from `from` on: each one ends
 // behind its match. *len: of this lane's match, here made the true one.
 // ret_end: where the last ends, in lanes from the window's start.
 template <bool kPairs>
 __device__ __forceinline__ uint32_t walk(const struct bale_lz77_job &job,
-					 const uint8_t *src, uint32_t unit_len,
+					 const struct Part &part,
 					 const struct Window<kPairs> &w,
 					 uint32_t wanted, uint32_t from,
 					 uint32_t *len, uint32_t lane,
@@ -112,17 +122,22 @@ __device__ __forceinline__ uint32_t walk(const struct bale_lz77_job &job,
 	while (end < 32 && (wanted &= ~bale_lanes_below(end))) {
 		int first = __ffs((int)wanted) - 1;
 		uint32_t n = __shfl_sync(bale_all_lanes, *len, first);
+		uint32_t p = w.base + (uint32_t)first;
 
 		if (n >= job.cap) {
-			uint32_t p = w.base + (uint32_t)first;
+			uint32_t limit =
+				bale_lz77_limit(job.p, part.unit_len, p);
+			uint32_t m = __shfl_sync(bale_all_lanes, w.now, first);
 
-			n = extend(src, p,
-				   __shfl_sync(bale_all_lanes, w.now, first) &
-					   0xffff,
-				   n, bale_lz77_limit(job.p, unit_len, p),
-				   lane);
-			if ((int)lane == first)
-				*len = n;
+			n = extend(part.src, p, m & 0xffff, n,
+				   min(limit, max(part.to - p, n)), lane);
+		}
+		n = min(n, part.to - p);
+		if ((int)lane == first)
+			*len = n;
+		if (n < job.p.min_len) { // cut off by the part's end
+			wanted &= ~(1u << first);
+			continue;
 		}
 		taken |= 1u << first;
 		end = (uint32_t)first + n;
@@ -131,48 +146,24 @@ __device__ __forceinline__ uint32_t walk(const struct bale_lz77_job &job,
 	return taken;
 }
 
-// The end of a unit: what is behind the last match.
-__device__ __forceinline__ uint32_t put_rest(struct bale_seq *seq, uint32_t nr,
-					     uint32_t anchor, uint32_t len,
-					     uint32_t lane)
-{
-	// A unit without a match may have one literal more than a sequence can.
-	for (; anchor < len; nr++) {
-		uint32_t lit = len - anchor;
-
-		lit = lit < 0xffff ? lit : 0xffff;
-		if (lane == 0)
-			put_seq(seq + nr, lit, 0, anchor);
-		anchor += lit;
-	}
-	return nr;
-}
-
+// The sequences of a part, all with matches; ret_end: where the last ends.
 template <bool kLazy, bool kPairs>
-__global__
-__launch_bounds__(kWarps * 32) void parse_kernel(const struct bale_lz77_job job)
+__device__ __forceinline__ uint32_t parse_part(const struct bale_lz77_job &job,
+					       const uint32_t *match,
+					       const struct Part &part,
+					       uint32_t lane, uint32_t *ret_end)
 {
-	const uint32_t lane = bale_lane();
-	const uint32_t unit = blockIdx.x * kWarps + threadIdx.x / 32;
-
-	if (unit >= job.nr)
-		return;
-
-	const uint32_t len = bale_lz77_unit_len(job, unit);
-	const uint8_t *src = static_cast<const uint8_t *>(job.src[unit]);
-	struct bale_seq *seq = job.seqs + (size_t)unit * job.seqs_stride;
 	// No window is 32 behind that base.
 	struct Window<kPairs> w = {
-		job.match + (size_t)unit *job.stride *(kPairs ? 2 : 1), len, 1,
-			0, 0, 0
+		match, part.unit_len, 1, 0, 0, 0
 	};
-	uint32_t cur = 0, anchor = 0, nr = 0;
+	uint32_t cur = part.from, anchor = part.from, nr = 0;
 
-	while (cur < len) {
+	while (cur < part.to) {
 		w.go(cur & ~31u, lane);
 
 		uint32_t n = w.now >> 16, end;
-		bool want = n != 0;
+		bool want = n != 0 && w.base + lane < part.to;
 
 		if (kLazy) {
 			uint32_t m1 = w.ahead(1, lane), m2 = w.ahead(2, lane);
@@ -181,16 +172,16 @@ __launch_bounds__(kWarps * 32) void parse_kernel(const struct bale_lz77_job job)
 				want = !gives_way(w.now, m1, m2);
 		}
 
-		uint32_t taken = walk(job, src, len, w,
-				      __ballot_sync(bale_all_lanes, want),
-				      cur & 31, &n, lane, &end);
+		uint32_t taken =
+			walk(job, part, w, __ballot_sync(bale_all_lanes, want),
+			     cur & 31, &n, lane, &end);
 		uint32_t below = taken & bale_lanes_below(lane);
 		uint32_t before = __shfl_sync(bale_all_lanes, w.base + lane + n,
 					      (31 - __clz((int)below)) & 31);
 
 		if (taken >> lane & 1) {
 			before = below ? before : anchor;
-			put_seq(seq + nr + __popc(below),
+			put_seq(part.seqs + nr + __popc(below),
 				w.base + lane - before,
 				n << 16 | (w.now & 0xffff), before);
 		}
@@ -199,15 +190,100 @@ __launch_bounds__(kWarps * 32) void parse_kernel(const struct bale_lz77_job job)
 			anchor = w.base + end;
 		cur = w.base + (end > 32 ? end : 32);
 	}
-	nr = put_rest(seq, nr, anchor, len, lane);
-	if (lane == 0)
-		job.nr_seqs[unit] = nr;
+	*ret_end = anchor;
+	return nr;
+}
+
+// What the warps of a unit's block found.
+struct Found {
+	uint32_t nr[kParts];
+	uint32_t end[kParts]; // of the last match, or the part's start
+};
+
+// The parts' sequences close together, from where they are, a part's list `gap`
+// behind the one before. Literals at a part's end go to the next match. Returns
+// the number; *ret_anchor: where the last match ends.
+__device__ __forceinline__ uint32_t join_parts(struct bale_seq *seqs,
+					       const struct Found &found,
+					       uint32_t gap,
+					       uint32_t *ret_anchor)
+{
+	uint32_t nr = found.nr[0];
+	uint32_t anchor = nr ? found.end[0] : 0;
+
+	for (uint32_t k = 1; k < kParts; k++) {
+		const struct bale_seq *from = seqs + k * gap;
+
+		for (uint32_t i = threadIdx.x; i - threadIdx.x < found.nr[k];
+		     i += kThreads) {
+			struct bale_seq s = {};
+
+			if (i < found.nr[k])
+				s = from[i];
+			if (i == 0) {
+				s.lit = (uint16_t)(s.lit + s.pos - anchor);
+				s.pos = (uint16_t)anchor;
+			}
+			__syncthreads();
+			if (i < found.nr[k])
+				seqs[nr + i] = s;
+			__syncthreads();
+		}
+		nr += found.nr[k];
+		if (found.nr[k])
+			anchor = found.end[k];
+	}
+	*ret_anchor = anchor;
+	return nr;
+}
+
+// The end of a unit: what is behind the last match. A unit without a match may
+// have one literal more than a sequence can.
+__device__ uint32_t put_rest(struct bale_seq *seqs, uint32_t nr,
+			     uint32_t anchor, uint32_t len)
+{
+	for (; anchor < len; nr++) {
+		uint32_t lit = min(len - anchor, 0xffffu);
+
+		put_seq(seqs + nr, lit, 0, anchor);
+		anchor += lit;
+	}
+	return nr;
+}
+
+template <bool kLazy, bool kPairs>
+__global__
+__launch_bounds__(kThreads) void parse_kernel(const struct bale_lz77_job job)
+{
+	__shared__ struct Found found;
+	const uint32_t lane = bale_lane(), warp = threadIdx.x / 32;
+	const uint32_t unit = blockIdx.x;
+	const uint32_t len = bale_lz77_unit_len(job, unit);
+	const uint32_t size = (len + kThreads - 1) / kThreads * 32;
+	// A part has no more sequences than a third of its bytes.
+	const uint32_t gap = size / 3;
+	struct bale_seq *seqs = job.seqs + (size_t)unit * job.seqs_stride;
+	struct Part part = { static_cast<const uint8_t *>(job.src[unit]),
+			     min(warp * size, len), min((warp + 1) * size, len),
+			     len, seqs + warp * gap };
+	uint32_t end, anchor;
+	uint32_t nr = parse_part<kLazy, kPairs>(
+		job, job.match + (size_t)unit * job.stride * (kPairs ? 2 : 1),
+		part, lane, &end);
+
+	if (lane == 0) {
+		found.nr[warp] = nr;
+		found.end[warp] = end;
+	}
+	__syncthreads();
+	nr = join_parts(seqs, found, gap, &anchor);
+	if (threadIdx.x == 0)
+		job.nr_seqs[unit] = put_rest(seqs, nr, anchor, len);
 }
 
 template <bool kLazy, bool kPairs> int launch(const struct bale_lz77_job *job)
 {
-	BALE_LAUNCH((parse_kernel<kLazy, kPairs>),
-		    (job->nr + kWarps - 1) / kWarps, kWarps * 32, 0,
+	BALE_LAUNCH((parse_kernel<kLazy, kPairs>), job->nr, kThreads, 0,
 		    job->stream, *job);
 	return bale_launch_check();
 }

@@ -121,29 +121,78 @@ __device__ __forceinline__ uint32_t best_match(const struct bale_lz77_job &job,
 	return dist ? best << 16 | dist : 0;
 }
 
+// What a match at the position before is worth here, one byte shorter; longer
+// matches than this are seldom beaten, so nothing else is looked for.
+constexpr uint32_t kInherit = 20;
+
+template <typename Unit>
+__device__ __forceinline__ uint32_t inherit(const Unit &unit, uint32_t p,
+					    uint32_t match, uint32_t limit)
+{
+	uint32_t at = p + unit.first, dist = match & 0xffff;
+	// match_len() starts at whole words.
+	uint32_t known = ((match >> 16) - 1) & ~3u;
+
+	return match_len(unit, at, at - dist, known, limit) << 16 | dist;
+}
+
+// Without an index, which would put it into local memory.
+__device__ __forceinline__ void push(uint4 *four, uint32_t v)
+{
+	*four = make_uint4(four->y, four->z, four->w, v);
+}
+
+// Positions p..p + 3, by one thread: a long match of one serves the next too.
+template <typename Unit>
+__device__ __forceinline__ void
+search_four(const struct bale_lz77_job &job, const Unit &bytes,
+	    const uint16_t *prev, const uint16_t *prev3, uint32_t p,
+	    uint32_t len, uint4 *near, uint4 *best)
+{
+	uint32_t m = 0;
+
+#pragma unroll 1
+	for (uint32_t k = 0; k < 4; k++, p++) {
+		uint32_t limit = p < len ? bale_lz77_limit(job.p, len, p) : 0;
+		uint32_t first = 0;
+
+		limit = limit < job.cap ? limit : job.cap;
+		if (limit < job.p.min_len)
+			m = 0;
+		else if (m >> 16 >= kInherit)
+			first = m = inherit(bytes, p, m, limit);
+		else
+			m = best_match(job, bytes, prev, p,
+				       job.prev3 ? prev3[p] : BALE_LZ77_NONE,
+				       limit, &first);
+		push(near, first);
+		push(best, m == first ? 0 : m);
+	}
+}
+
 template <typename Unit>
 __device__ __forceinline__ void search_unit(const struct bale_lz77_job &job,
 					    const Unit &bytes, uint32_t unit,
 					    uint32_t len)
 {
 	const size_t start = (size_t)unit * job.stride;
-	const uint16_t *prev = job.prev + start;
-	const uint16_t *prev3 = job.prev3 + start;
 
-	for (uint32_t p = threadIdx.x; p < len; p += blockDim.x) {
-		uint32_t limit = bale_lz77_limit(job.p, len, p), m = 0,
-			 near = 0;
+	for (uint32_t p = 4 * threadIdx.x; p < len; p += 4 * blockDim.x) {
+		uint4 a = {}, b = {};
 
-		limit = limit < job.cap ? limit : job.cap;
-		if (limit >= job.p.min_len)
-			m = best_match(job, bytes, prev, p,
-				       job.prev3 ? prev3[p] : BALE_LZ77_NONE,
-				       limit, &near);
-		if (job.pairs)
-			reinterpret_cast<uint2 *>(job.match)[start + p] =
-				make_uint2(near, m == near ? 0 : m);
-		else
-			job.match[start + p] = m;
+		search_four(job, bytes, job.prev + start, job.prev3 + start, p,
+			    len, &a, &b);
+		if (job.pairs) {
+			uint4 *out = reinterpret_cast<uint4 *>(job.match +
+							       2 * (start + p));
+
+			out[0] = make_uint4(a.x, b.x, a.y, b.y);
+			out[1] = make_uint4(a.z, b.z, a.w, b.w);
+		} else {
+			*reinterpret_cast<uint4 *>(job.match + start + p) =
+				make_uint4(b.x ? b.x : a.x, b.y ? b.y : a.y,
+					   b.z ? b.z : a.z, b.w ? b.w : a.w);
+		}
 	}
 }
 
