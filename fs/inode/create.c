@@ -6,6 +6,7 @@
  */
 #include "fs/base/clock.h"
 #include "fs/inode/fs_internal.h"
+#include "fs/inode/file.h"
 #include "fs/inode/names_internal.h"
 
 #define FLAGS_INHERITED                                                    \
@@ -252,10 +253,14 @@ static int create(struct bale_inode *dir, const char *name,
 		r = bale_names_writable(dir->fs);
 	if (r)
 		return r;
-	bale_rwlock_wrlock(&dir->lock);
-	r = create_locked(dir, &n, q, ret);
-	bale_rwlock_unlock(&dir->lock);
-	return r;
+	/* What is dirty has more room reserved than it will take. */
+	for (unsigned int try = 0;; try++) {
+		bale_rwlock_wrlock(&dir->lock);
+		r = create_locked(dir, &n, q, ret);
+		bale_rwlock_unlock(&dir->lock);
+		if (r != -ENOSPC || !bale_file_make_space(dir->fs, try))
+			return r;
+	}
 }
 
 int bale_dir_create(struct bale_inode *dir, const char *name, uint32_t mode,

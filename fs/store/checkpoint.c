@@ -41,20 +41,39 @@ static bool is_tight(struct bale_meta *m)
 	       left < (uint64_t)4 * DUE_BYTES;
 }
 
+/* Less room than is kept for the log's growth and its checkpoint. */
+static bool is_full(struct bale_meta *m)
+{
+	uint64_t total, left;
+
+	return !m->st->io->ops->space(m->st->io, &total, &left) &&
+	       left < bale_meta_space_need(m);
+}
+
+bool bale_ckpt_late(struct bale_meta *m, size_t group_len)
+{
+	uint64_t grown = bale_wal_end(m->wal).lsn - atomic_load(&m->ckpt_at) +
+			 group_len;
+
+	return grown > (uint64_t)5 << m->st->super.log_bits && is_full(m);
+}
+
 bool bale_ckpt_due(struct bale_meta *m)
 {
-	uint64_t grown = bale_wal_end(m->wal).lsn - m->ckpt_at;
+	uint64_t grown = bale_wal_end(m->wal).lsn - atomic_load(&m->ckpt_at);
 	uint64_t last = atomic_load(&m->ckpt_bytes);
 	uint64_t early = (uint64_t)4 << m->st->super.log_bits;
 
 	if (grown > (last > DUE_BYTES ? last : DUE_BYTES))
 		return true;
-	return grown > (last > early ? last : early) && is_tight(m);
+	if (grown > (last > early ? last : early) && is_tight(m))
+		return true;
+	return grown > early && is_full(m);
 }
 
 bool bale_ckpt_cheap(struct bale_meta *m)
 {
-	return bale_wal_end(m->wal).lsn - m->ckpt_at > DUE_BYTES / 8 &&
+	return bale_wal_end(m->wal).lsn - atomic_load(&m->ckpt_at) > DUE_BYTES / 8 &&
 	       bale_kv_bytes(m->kv) < DUE_BYTES / 2;
 }
 
@@ -242,7 +261,7 @@ int bale_ckpt_write(struct bale_meta *m)
 		return r;
 	}
 	atomic_store(&m->ckpt_bytes, w.off);
-	m->ckpt_at = bale_wal_end(m->wal).lsn;
+	atomic_store(&m->ckpt_at, bale_wal_end(m->wal).lsn);
 	retire(m, p.lsn);
 	return 0;
 }
@@ -300,7 +319,7 @@ int bale_ckpt_find(struct bale_meta *m)
 			f.lsn[nr++] = f.lsn[i];
 	m->ckpt_lsn[0] = nr > 0 ? f.lsn[0] : UINT64_MAX;
 	m->ckpt_lsn[1] = nr > 1 ? f.lsn[1] : UINT64_MAX;
-	m->ckpt_at = nr ? f.lsn[0] : 0;
+	atomic_store(&m->ckpt_at, nr ? f.lsn[0] : 0);
 	if (!r && nr) {
 		ckpt_name(name, f.lsn[0]);
 		if (!io->ops->open(io, name, O_RDONLY, &fd)) {
@@ -481,6 +500,6 @@ int bale_ckpt_load(struct bale_meta *m, struct bale_wal_position *ret_from,
 	}
 	m->ckpt_lsn[0] = i < f.nr ? f.lsn[i] : UINT64_MAX;
 	m->ckpt_lsn[1] = i + 1 < f.nr ? f.lsn[i + 1] : UINT64_MAX;
-	m->ckpt_at = i < f.nr ? f.lsn[i] : 0;
+	atomic_store(&m->ckpt_at, i < f.nr ? f.lsn[i] : 0);
 	return r || i < f.nr ? r : -ENOENT;
 }

@@ -490,18 +490,33 @@ int bale_meta_format(struct bale_store *st, const struct bale_inode_row *root)
 	return r;
 }
 
+uint64_t bale_meta_unapplied(struct bale_meta *m)
+{
+	struct bale_view v;
+	uint64_t bytes;
+
+	bale_view_get(m, &v);
+	bytes = bale_memtable_bytes(v.active);
+	if (v.frozen)
+		bytes += bale_memtable_bytes(v.frozen);
+	bale_view_put(&v);
+	return bytes;
+}
+
 uint64_t bale_meta_space_need(struct bale_meta *m)
 {
 	uint64_t index = m->kv ? bale_kv_bytes(m->kv) : 0;
-	uint64_t ckpt = atomic_load(&m->ckpt_bytes);
-	uint64_t growth = index / 8 > (4 << 20) ? index / 8 : 4 << 20;
+	uint64_t ckpt = atomic_load(&m->ckpt_bytes), growth;
+	/* Pages may get half full of it. */
+	uint64_t coming = 2 * bale_meta_unapplied(m);
 
+	growth = index / 8 > (4 << 20) ? index / 8 : 4 << 20;
 	if (ckpt < index)
 		ckpt = index;
-	/* The log grows by four files before a tight disk gets a checkpoint,
-	 * and by two while that is written; the checkpoint; index growth. */
-	return 6 * ((uint64_t)1 << m->st->super.log_bits) + ckpt * 5 / 4 +
-	       growth;
+	/* The log grows by four files before a full disk gets a checkpoint,
+	 * and by four while that is written; the checkpoint; index growth. */
+	return 8 * ((uint64_t)1 << m->st->super.log_bits) + ckpt * 5 / 4 +
+	       growth + coming * 3 / 2;
 }
 
 void bale_meta_stats(struct bale_meta *m, struct bale_meta_stats *ret)

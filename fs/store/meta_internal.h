@@ -72,7 +72,7 @@ struct bale_meta {
 	/* checkpoints: who holds `applying`, and open/close */
 	uint64_t ckpt_lsn[2]; /* start positions of the kept, newest first;
 				 UINT64_MAX: none */
-	uint64_t ckpt_at;     /* log end when the newest was written */
+	_Atomic uint64_t ckpt_at; /* log end when the newest was written */
 	_Atomic uint64_t ckpt_bytes;
 	bool rebuilt;
 	char rebuild_reason[96];
@@ -129,6 +129,8 @@ void bale_index_close(struct bale_meta *m, bool clean);
 /* ---- checkpoint.c ---- */
 int bale_ckpt_write(struct bale_meta *m);
 bool bale_ckpt_due(struct bale_meta *m);
+/* On a full disk: nothing may be staged before the next checkpoint. */
+bool bale_ckpt_late(struct bale_meta *m, size_t group_len);
 /* So little to write that a clean end should. */
 bool bale_ckpt_cheap(struct bale_meta *m);
 /* Newest valid checkpoint into the index being built; -ENOENT: none. */

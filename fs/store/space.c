@@ -30,6 +30,7 @@
 
 enum {
 	RESERVE_MAX = 16 << 20, /* two log files, room for the index */
+	WORTH_APPLYING = 1 << 20,
 	STEP_MAX = 32 << 20,	/* preallocated at a time */
 	STEP_PART = 16, /* but not more than this part of what is free */
 };
@@ -173,6 +174,9 @@ static bool reclaim(struct bale_store *st, uint64_t bytes)
 	if (st->manual ||
 	    atomic_load(&st->space->vain) == bale_meta_staged(st->meta))
 		return false;
+	/* Applied, it takes the room that it takes, not the most it may. */
+	if (bale_meta_unapplied(st->meta) > WORTH_APPLYING)
+		bale_meta_apply(st->meta);
 	return !bale_meta_sync(st->meta, 0) && !bale_cleaner_run(st, bytes);
 }
 

@@ -40,6 +40,8 @@ int bale_meta_close(struct bale_meta *m); /* NULL is fine */
 int bale_meta_format(struct bale_store *st, const struct bale_inode_row *root);
 /* Bytes that the log, index and next checkpoint may still need. */
 uint64_t bale_meta_space_need(struct bale_meta *m);
+/* Staged rows that are not in the index yet, in memory. */
+uint64_t bale_meta_unapplied(struct bale_meta *m);
 
 /* ---- segments.c ---- */
 int bale_segs_create(struct bale_store *st, struct bale_segs **ret);

@@ -475,8 +475,11 @@ static int wait_for_room_locked(struct bale_meta *m)
 
 		if (m->no_space && bytes > MEMTABLE_FULL)
 			return -ENOSPC;
+		/* On a full disk the log may grow only so far ahead of the
+		 * checkpoint that gives back what is behind it. */
 		if (m->group.len < GROUP_MAX &&
-		    (bytes < MEMTABLE_MAX || m->no_space))
+		    (m->no_space ||
+		     (bytes < MEMTABLE_MAX && !bale_ckpt_late(m, m->group.len))))
 			break;
 		bale_cond_signal(&m->commit_cond);
 		bale_cond_signal(&m->apply_cond);
