@@ -41,6 +41,7 @@ struct bale_ext {
 	unsigned int nr_flying; /* copies on their way to the store */
 	uint32_t lo, hi;    /* bytes changed and in no patch, none: lo >= hi */
 	uint32_t acct;	    /* counted as dirty memory */
+	uint32_t unstored;  /* counted in the file's st_blocks, while listed */
 	uint32_t reserved;  /* space reserved in the store */
 	uint32_t patch_first, patch_next, patch_bytes; /* rows of the log */
 	uint64_t part_seq;  /* of the flush that staged it last */

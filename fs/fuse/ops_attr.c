@@ -98,7 +98,7 @@ void bale_fuse_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 	(void)mask;
 	if (!bale_session_inode(req, ino, &i))
 		return;
-	bale_inode_attr(i, &row);
+	bale_inode_stat(i, &row);
 	x = (struct statx){
 		.stx_mask = STATX_BASIC_STATS | STATX_BTIME,
 		.stx_blksize = 4096,

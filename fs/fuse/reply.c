@@ -71,7 +71,7 @@ void bale_reply_fill_entry(struct bale_inode *i, struct fuse_entry_param *e)
 {
 	struct bale_inode_row row;
 
-	bale_inode_attr(i, &row);
+	bale_inode_stat(i, &row);
 	*e = (struct fuse_entry_param){
 		.ino = i->ino,
 		.generation = row.generation,
@@ -122,7 +122,7 @@ void bale_reply_attr(fuse_req_t req, struct bale_inode *i)
 	struct bale_inode_row row;
 	struct stat st;
 
-	bale_inode_attr(i, &row);
+	bale_inode_stat(i, &row);
 	bale_reply_stat(i, &row, &st);
 	fuse_reply_attr(req, &st, bale_reply_attr_timeout(i, &row));
 }

@@ -63,7 +63,9 @@ void bale_session_opened(struct bale_session *s, struct fuse_file_info *fi)
 		      (s->opt.io == BALE_IO_AUTO && (fi->flags & O_DIRECT));
 
 	fi->fh = (fi->flags & O_ACCMODE) != O_RDONLY ? BALE_FH_WRITES : 0;
-	fi->keep_cache = 1;
+	/* What the kernel answers itself, we set no access time for: the first
+	 * read after each open comes to us where every one is wanted. */
+	fi->keep_cache = s->opt.atime != 2;
 	fi->direct_io = direct;
 #ifdef HAVE_FUSE_PARALLEL_DIRECT_WRITES
 	fi->parallel_direct_writes = direct;

@@ -169,6 +169,14 @@ void bale_inode_attr(struct bale_inode *i, struct bale_inode_row *ret)
 	bale_rwlock_unlock(&i->lock);
 }
 
+void bale_inode_stat(struct bale_inode *i, struct bale_inode_row *ret)
+{
+	bale_rwlock_rdlock(&i->lock);
+	*ret = i->row;
+	ret->stored += bale_file_unstored_locked(i);
+	bale_rwlock_unlock(&i->lock);
+}
+
 int bale_inode_set_flags(struct bale_inode *i, uint32_t flags)
 {
 	const uint32_t known = BALE_INODE_COMPRESS | BALE_INODE_NOCOMP |

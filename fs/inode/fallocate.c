@@ -6,8 +6,7 @@
 
 #include "fs/inode/file.h"
 
-/* Dirty, in flight or stored. */
-static bool has_data(struct bale_inode *i, uint64_t no)
+bool bale_ext_has_data(struct bale_inode *i, uint64_t no)
 {
 	struct bale_ext *e;
 
@@ -25,7 +24,7 @@ static int zero_part(struct bale_inode *i, uint64_t no, uint32_t off,
 	uint32_t in_file = bale_ext_in_file(i->fs, i->row.size, no);
 
 	end = end < in_file ? end : in_file;
-	if (off >= end || !has_data(i, no))
+	if (off >= end || !bale_ext_has_data(i, no))
 		return 0;
 	return bale_ext_write_locked(i, no, off, NULL, 0, 0, end - off);
 }
@@ -83,21 +82,15 @@ static int allocate_locked(struct bale_inode *i, int mode, uint64_t off,
 
 	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
 		r = punch_locked(i, off, off + len);
+	/* Before the size grows, so that a refusal changes nothing. */
+	if (!r && !(mode & FALLOC_FL_PUNCH_HOLE))
+		r = bale_promise_make(i, bale_ext_no(i->fs, off),
+				      bale_ext_count(i->fs, off + len));
 	if (!r && !keep && off + len > i->row.size)
 		r = bale_file_truncate_locked(i, off + len);
 	if (!r)
 		bale_file_touch_locked(i, false);
 	return r;
-}
-
-/* Space cannot be set aside for bytes that are not written: what they will
- * take is not known. What surely does not fit is refused. */
-static int check_room(struct bale_fs *fs, uint64_t len)
-{
-	struct bale_space_info s;
-
-	bale_space_info(fs->store, &s);
-	return len > s.free ? -ENOSPC : 0;
 }
 
 int bale_file_fallocate(struct bale_inode *i, int mode, uint64_t off,
@@ -119,10 +112,7 @@ int bale_file_fallocate(struct bale_inode *i, int mode, uint64_t off,
 	    kind != FALLOC_FL_ZERO_RANGE)
 		return -EOPNOTSUPP;
 	for (unsigned int try = 0;; try++) {
-		if (!kind)
-			r = check_room(i->fs, len);
-		if (!r)
-			r = bale_flush_throttle(i->fs);
+		r = bale_flush_throttle(i->fs);
 		if (r)
 			return r;
 		bale_rwlock_wrlock(&i->lock);
@@ -190,7 +180,7 @@ static int seek_data(struct bale_inode *i, uint64_t off, uint64_t *ret)
 	uint64_t from = bale_ext_no(fs, off), no, dirty;
 	int r;
 
-	if (from == 0 && has_data(i, 0)) {
+	if (from == 0 && bale_ext_has_data(i, 0)) {
 		*ret = off;
 		return 0;
 	}
@@ -210,7 +200,7 @@ static void seek_hole(struct bale_inode *i, uint64_t off, uint64_t *ret)
 	struct bale_fs *fs = i->fs;
 	uint64_t no = bale_ext_no(fs, off);
 
-	while (bale_ext_start(fs, no) < i->row.size && has_data(i, no))
+	while (bale_ext_start(fs, no) < i->row.size && bale_ext_has_data(i, no))
 		no++;
 	*ret = bale_ext_start(fs, no) > off ? bale_ext_start(fs, no) : off;
 	if (*ret > i->row.size)

@@ -23,6 +23,7 @@ int bale_file_data_get(struct bale_inode *i, struct bale_file_data **ret)
 	bale_list_init(&d->dirty);
 	bale_list_init(&d->parts);
 	bale_list_init(&d->link);
+	bale_list_init(&d->promised_link);
 	bale_mutex_init(&d->map_lock);
 	if (!__atomic_compare_exchange_n(&i->data, &was, d, false,
 					 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
@@ -50,6 +51,7 @@ void bale_file_data_free(struct bale_inode *i)
 		bale_ext_put(i->fs->cache, e);
 	}
 	bale_mutex_fini(&d->map_lock);
+	free(d->promises);
 	free(d);
 	i->data = NULL;
 }
@@ -61,6 +63,13 @@ uint64_t bale_file_disk_size_locked(struct bale_inode *i)
 	if (!d || (!d->nr_dirty && bale_list_empty(&d->parts)))
 		return i->row.size;
 	return d->disk_size < i->row.size ? d->disk_size : i->row.size;
+}
+
+uint64_t bale_file_unstored_locked(const struct bale_inode *i)
+{
+	const struct bale_file_data *d = i->data;
+
+	return d ? d->unstored + d->promised * i->fs->extent_size : 0;
 }
 
 /* ---- map ---- */
@@ -202,6 +211,8 @@ void bale_ext_mark_dirty(struct bale_inode *i, struct bale_ext *e, uint32_t lo,
 			e->hi = hi > e->hi ? hi : e->hi;
 		}
 	}
+	d->unstored = d->unstored + e->len - e->unstored;
+	e->unstored = e->len;
 	if (e->listed) {
 		if (acct != e->acct)
 			bale_flush_account(fs, (int64_t)acct - e->acct, 0);
@@ -224,6 +235,8 @@ void bale_ext_unlist(struct bale_inode *i, struct bale_ext *e)
 	bale_list_del(&e->dirty_link);
 	e->listed = false;
 	i->data->nr_dirty--;
+	i->data->unstored -= e->unstored;
+	e->unstored = 0;
 	bale_flush_account(i->fs, -(int64_t)e->acct, 0);
 	e->acct = 0;
 	if (e->reserved)

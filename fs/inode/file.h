@@ -29,20 +29,31 @@
 
 struct bale_flush_part;
 
+/* Extents [first, last) that fallocate() set space aside for. */
+struct bale_promise {
+	uint64_t first, last;
+};
+
 struct bale_file_data {
 	/* inode lock, exclusive to change: */
 	uint64_t disk_size;	/* counts while anything is dirty or flying */
 	struct bale_list dirty; /* bale_ext.dirty_link, unordered */
 	unsigned int nr_dirty;
 	struct bale_list parts; /* bale_flush_part.link, oldest first */
+	struct bale_promise *promises; /* see promise.c: ascending, apart */
+	size_t nr_promises, cap_promises;
+	uint64_t promised; /* extents of them */
 	uint64_t budget;   /* space reserved by the write going on */
 	bool tail_checked; /* nothing stored lies beyond the end of the file */
+	bool lost; /* data accepted could not become the file's: fsync fails */
+	uint64_t unstored; /* bytes dirty or in flight, for st_blocks */
 	bool recode;	   /* recompress: policy below instead of its own */
 	struct bale_codec_policy recode_policy;
 	struct bale_inode *i;	/* const */
 	/* lock of bale_flush: */
 	struct bale_list link; /* bale_flush.inodes, with an inode reference */
 	uint64_t epoch;
+	struct bale_list promised_link; /* bale_flush.promised; likewise */
 	/* map_lock (leaf): one map row, a view of the table */
 	struct bale_mutex map_lock;
 	uint64_t map_group;
@@ -123,6 +134,8 @@ uint32_t bale_ext_need(const struct bale_fs *fs, const struct bale_ext *e,
 int bale_ext_load(struct bale_inode *i, uint64_t no, struct bale_ext **ret);
 /* Nothing is stored of it (what is cached is not looked at). */
 bool bale_ext_is_hole(struct bale_inode *i, uint64_t no);
+/* Dirty, in flight or stored. */
+bool bale_ext_has_data(struct bale_inode *i, uint64_t no);
 /* Many for a reader: claim and load what is not cached and no hole among nos
  * [first, first + nr). Errors show when each is asked for. */
 void bale_ext_load_range(struct bale_inode *i, uint64_t first,
@@ -133,6 +146,23 @@ void bale_readahead_destroy(struct bale_fs *fs);
 void bale_readahead_note(struct bale_inode *i, uint64_t off, size_t len);
 /* Fold what recovery found: extents with patch rows become dirty. */
 int bale_patches_recover(struct bale_fs *fs);
+
+/* Say it once for each damaged extent. */
+void bale_ext_log_damage(struct bale_fs *fs, uint64_t ino, uint64_t no,
+			 int err);
+
+/* ---- promise.c; inode lock held exclusively ---- */
+
+/* Set space aside for the extents of [first, last) that nothing is stored or
+ * dirty of. -ENOSPC, -ENOMEM: for none of them. */
+int bale_promise_make(struct bale_inode *i, uint64_t first, uint64_t last);
+bool bale_promise_has(const struct bale_inode *i, uint64_t no);
+/* The first write to an extent: the space, now the caller's; 0: none. */
+uint32_t bale_promise_take(struct bale_inode *i, uint64_t no);
+/* Given back, as far as there is any. */
+void bale_promise_drop(struct bale_inode *i, uint64_t first, uint64_t last);
+/* Of all inodes: the filesystem ends. No lock held. */
+void bale_promise_abandon(struct bale_fs *fs);
 
 /* ---- file_write.c ---- */
 

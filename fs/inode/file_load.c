@@ -13,7 +13,8 @@
 #include "fs/base/log.h"
 
 /* One line for each damaged extent, not one for each read of it. */
-static void log_damage(struct bale_fs *fs, uint64_t ino, uint64_t no, int err)
+void bale_ext_log_damage(struct bale_fs *fs, uint64_t ino, uint64_t no,
+			 int err)
 {
 	static _Atomic uint64_t seen[64];
 	uint64_t key = (ino << 20) ^ no ^ ((uint64_t)1 << 63);
@@ -158,7 +159,8 @@ static void finish(struct bale_fs *fs, struct bale_load *l)
 		l->error = apply_patches(fs, l);
 	if (l->error) {
 		if (l->error != -ENOMEM)
-			log_damage(fs, l->ext->ino, l->ext->no, l->error);
+			bale_ext_log_damage(fs, l->ext->ino, l->ext->no,
+					    l->error);
 		if (l->buf)
 			bale_cbuf_put(l->buf);
 		bale_cache_publish(fs->cache, l->ext, NULL, 0, l->error);

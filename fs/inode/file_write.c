@@ -25,10 +25,12 @@ void bale_file_touch_locked(struct bale_inode *i, bool kill_priv)
 /* Out of what the whole write reserved, or anew. */
 static int reserve(struct bale_inode *i, struct bale_ext *e, uint32_t len)
 {
-	uint32_t need = bale_ext_need(i->fs, e, len);
 	struct bale_file_data *d = i->data;
+	uint32_t need;
 	int r = 0;
 
+	e->reserved += bale_promise_take(i, e->no);
+	need = bale_ext_need(i->fs, e, len);
 	if (need <= d->budget)
 		d->budget -= need;
 	else
@@ -110,6 +112,7 @@ static int entry_for_write(struct bale_inode *i, uint64_t no, uint32_t off,
 {
 	struct bale_fs *fs = i->fs;
 	uint32_t was = bale_ext_in_file(fs, i->row.size, no);
+	uint64_t id;
 	int r;
 
 	for (;;) {
@@ -121,6 +124,11 @@ static int entry_for_write(struct bale_inode *i, uint64_t no, uint32_t off,
 		}
 		if (!(off == 0 && len >= was) && !bale_ext_is_hole(i, no))
 			return bale_ext_load(i, no, ret);
+		/* A place that is not known cannot be given a new content:
+		 * say it now, not when it is accepted. */
+		r = bale_map_get(i, no, &id);
+		if (r)
+			return r;
 		r = new_entry(i, no, off + len, ret);
 		if (r != -EEXIST)
 			return r;
@@ -287,6 +295,8 @@ static int reserve_all(struct bale_inode *i, uint64_t off, size_t len)
 			have = e->reserved;
 			bale_ext_put(fs->cache, e);
 		}
+		if (bale_promise_has(i, no))
+			continue;
 		bytes = bale_ext_need(fs, NULL, bytes);
 		need += bytes > have ? bytes - have : 0;
 	}

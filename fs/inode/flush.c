@@ -98,6 +98,7 @@ static void take_extent(struct bale_flush_part *p, struct bale_ext *e,
 		.buf = e->buf,
 		.acct = e->acct,
 		.reserved = e->reserved,
+		.unstored = e->unstored,
 		.patch_next = e->patch_next,
 	};
 	b->work[b->nr] = (struct bale_batch_item){
@@ -114,6 +115,7 @@ static void take_extent(struct bale_flush_part *p, struct bale_ext *e,
 	bale_flush_account(fs, 0, e->acct);
 	e->reserved = 0;
 	bale_ext_unlist(i, e);
+	i->data->unstored += p->items[p->nr - 1].unstored;
 	e->lo = e->hi = 0;
 	e->nr_flying++;
 }
@@ -259,7 +261,7 @@ void bale_file_drop_dirty(struct bale_inode *i)
 	struct bale_txn t;
 
 	bale_rwlock_wrlock(&i->lock);
-	if (i->data && i->data->nr_dirty) {
+	if (i->data && (i->data->nr_dirty || i->data->nr_promises)) {
 		bale_txn_begin(i->fs->meta, &t);
 		bale_file_discard_range(i, 0, UINT64_MAX, &t);
 		unqueue_locked(i->fs->flush, i);

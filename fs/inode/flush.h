@@ -20,8 +20,9 @@ enum bale_flush_state {
 struct bale_flush_item {
 	struct bale_ext *ext; /* a reference */
 	struct bale_cbuf *buf; /* pinned */
-	uint32_t acct, reserved;
+	uint32_t acct, reserved, unstored;
 	uint32_t patch_next; /* rows before it are in this copy */
+	bool lost; /* its map row cannot be read: nowhere to put it */
 };
 
 struct bale_flush_part {
@@ -57,6 +58,7 @@ struct bale_flush {
 	struct bale_cond done;	/* a batch changed its state */
 	struct bale_cond tick;	/* commit thread: stop */
 	struct bale_list inodes; /* bale_file_data.link, by epoch */
+	struct bale_list promised; /* bale_file_data.promised_link */
 	uint64_t epoch, batch_seq;
 	_Atomic uint64_t events; /* state changes so far */
 	struct bale_list running;

@@ -70,21 +70,26 @@ static void stage_inline(struct stage *s, const struct bale_batch_item *w)
 	s->i->row.stored += w->row.stored_len;
 }
 
+static int enter_group(struct stage *s, uint64_t no)
+{
+	uint64_t group = no / BALE_MAP_SLOTS;
+	int r;
+
+	if (s->has_group && s->group == group)
+		return 0;
+	put_group(s);
+	r = bale_map_row(s->i, group, s->ids);
+	s->group = group;
+	s->has_group = !r;
+	return r;
+}
+
 static void stage_item(struct stage *s, const struct bale_batch_item *w,
 		       const struct bale_flush_item *it)
 {
 	struct bale_inode_row *ir = &s->i->row;
-	uint64_t group = w->extent_no / BALE_MAP_SLOTS, *slot;
+	uint64_t *slot = &s->ids[w->extent_no % BALE_MAP_SLOTS];
 
-	if (!s->has_group || s->group != group) {
-		put_group(s);
-		s->error = bale_map_row(s->i, group, s->ids);
-		if (s->error)
-			return;
-		s->group = group;
-		s->has_group = true;
-	}
-	slot = &s->ids[w->extent_no % BALE_MAP_SLOTS];
 	drop_old(s, *slot);
 	*slot = 0;
 	if (w->extent_no == 0 && ir->flags & BALE_INODE_HAS_INLINE) {
@@ -155,7 +160,12 @@ static void land_item(struct bale_inode *i, struct bale_flush_item *it,
 	 * room that backs reservations. */
 	if (it->reserved)
 		bale_space_release(fs->store, it->reserved);
-	if (failed && !e->dropped && !e->listed) {
+	i->data->unstored -= it->unstored;
+	if (it->lost) {
+		/* Patches of it stay in the log, for when the row is mended. */
+		if (!e->dropped && !e->listed && !e->nr_flying)
+			bale_cache_drop(fs->cache, i->ino, e->no);
+	} else if (failed && !e->dropped && !e->listed) {
 		/* Never evicted: memory is the only place it is in. */
 		bale_ext_mark_dirty(i, e, 0, e->len);
 	} else if (!e->dropped && !failed) {
@@ -179,17 +189,42 @@ static void give_up(struct bale_fs *fs, const struct bale_batch_item *w)
 		bale_store_discard(fs->store, &w->row, 1);
 }
 
+/*
+ * A damaged map row: what it said of 64 extents is not known, so it cannot be
+ * written anew. The file's fsync fails from now on; others go on.
+ */
+static int lose(struct stage *s, const struct bale_batch_item *w,
+		struct bale_flush_item *it, int err)
+{
+	if (err != -EBADMSG && err != -EUCLEAN)
+		return err;
+	bale_ext_log_damage(s->i->fs, s->i->ino, w->extent_no, err);
+	give_up(s->i->fs, w);
+	it->lost = true;
+	s->i->data->lost = true;
+	return 0;
+}
+
 static int stage_items(struct stage *s, struct bale_flush_part *p)
 {
 	struct bale_flush_batch *b = p->batch;
 
 	for (size_t k = 0; k < p->nr && !s->error; k++) {
-		if (p->items[k].ext->dropped) {
-			give_up(s->i->fs, &b->work[p->first + k]);
+		const struct bale_batch_item *w = &b->work[p->first + k];
+		struct bale_flush_item *it = &p->items[k];
+		int r;
+
+		if (it->ext->dropped) {
+			give_up(s->i->fs, w);
 			continue;
 		}
-		p->items[k].ext->part_seq = p->seq;
-		stage_item(s, &b->work[p->first + k], &p->items[k]);
+		it->ext->part_seq = p->seq;
+		r = enter_group(s, w->extent_no);
+		if (r) {
+			s->error = lose(s, w, it, r);
+			continue;
+		}
+		stage_item(s, w, it);
 		if (!s->error)
 			split_if_full(s);
 	}

@@ -207,6 +207,7 @@ int bale_flush_create(struct bale_fs *fs)
 	bale_cond_init(&fl->done);
 	bale_cond_init(&fl->tick);
 	bale_list_init(&fl->inodes);
+	bale_list_init(&fl->promised);
 	bale_list_init(&fl->running);
 	fl->epoch = 1;
 	fl->limit = (int64_t)(fs->o.cache_bytes / 2);

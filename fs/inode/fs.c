@@ -204,6 +204,7 @@ int bale_fs_close(struct bale_fs *fs)
 	int r = 0, one;
 
 	bale_flush_stop(fs);
+	bale_promise_abandon(fs);
 	if (!fs->o.read_only) {
 		/* Dirty data first: it keeps references to deleted files. */
 		r = bale_flush_all(fs);

@@ -121,6 +121,11 @@ int bale_file_fsync(struct bale_inode *i, bool data_only)
 	r = stage_file(i);
 	if (!r)
 		r = bale_meta_sync(fs->meta, 0);
+	if (!r) {
+		bale_rwlock_rdlock(&i->lock);
+		r = i->data && i->data->lost ? -EIO : 0;
+		bale_rwlock_unlock(&i->lock);
+	}
 	return r ? -EIO : 0;
 }
 

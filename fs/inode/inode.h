@@ -155,6 +155,8 @@ struct bale_setattr {
 int bale_inode_setattr(struct bale_inode *i, const struct bale_setattr *a);
 /* A consistent copy of the row (st_blocks from row.stored). */
 void bale_inode_attr(struct bale_inode *i, struct bale_inode_row *ret);
+/* The same, and in row.stored what is not stored yet as well. */
+void bale_inode_stat(struct bale_inode *i, struct bale_inode_row *ret);
 int bale_inode_set_flags(struct bale_inode *i, uint32_t flags); /* chattr */
 
 int bale_xattr_get(struct bale_inode *i, const char *name, void *buf,

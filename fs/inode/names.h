@@ -60,5 +60,7 @@ void bale_inode_path(struct bale_fs *fs, uint64_t ino, char *buf, size_t cap);
 
 /* file.c: the size the inode row on disk must say now. Lock held. */
 uint64_t bale_file_disk_size_locked(struct bale_inode *i);
+/* file.c: bytes dirty, being stored or set aside. Lock held, shared will do. */
+uint64_t bale_file_unstored_locked(const struct bale_inode *i);
 
 #endif

@@ -81,6 +81,7 @@ void bale_file_discard_range(struct bale_inode *i, uint64_t first,
 
 	if (!d)
 		return;
+	bale_promise_drop(i, first, last);
 	bale_list_for_each_safe(l, &d->dirty)
 	{
 		struct bale_ext *e =

@@ -77,11 +77,45 @@ def test_cached_with_fsync(rig):
 
 
 @bale.limit(240)
+def test_fallocated_space_is_there(rig):
+    """What fallocate() set aside can be written when all else is full."""
+    bale.need_root()
+    small_disk(rig, 96)
+    rig.mkfs("segment=4M,log=1M")
+    rig.mount("io=direct", foreground=True)
+    size = 16 << 20
+    kept = os.open(rig.path("kept"), os.O_CREAT | os.O_RDWR)
+    os.posix_fallocate(kept, 0, size)
+    assert os.fstat(kept).st_size == size
+    assert os.fstat(kept).st_blocks * 512 >= size
+    filler = os.open(rig.path("filler"), os.O_CREAT | os.O_WRONLY)
+    try:
+        for _ in range(96 * 8):
+            os.write(filler, os.urandom(1 << 17))
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, e
+    else:
+        raise AssertionError("the store does not get full")
+    data = os.urandom(size)
+    for at in range(0, size, 1 << 20):
+        assert os.pwrite(kept, data[at:at + (1 << 20)], at) == 1 << 20
+    os.fsync(kept)
+    os.close(kept)
+    os.close(filler)
+    rig.umount()
+    rig.mount()
+    with open(rig.path("kept"), "rb") as f:
+        assert f.read() == data
+    rig.umount()
+    rig.fsck()
+
+
+@bale.limit(240)
 def test_many_small_files(rig):
     """Names fill the store too; deleting them still works."""
     small_disk(rig, 48)
     rig.mkfs("segment=4M,log=1M")
-    rig.mount()
+    rig.mount(foreground=True)
     names = []
     os.mkdir(rig.path("d"))
     try:

@@ -10,6 +10,7 @@ import stat
 import struct
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
 import bale
@@ -260,6 +261,23 @@ def test_seek_hole_data(rig):
             fd = os.open(rig.path("h"), os.O_RDWR)
 
 
+def test_access_times(rig):
+    """strictatime: the first read after each open counts, though the kernel
+    has the pages."""
+    rig.start(opts="strictatime")
+    path = rig.path("f")
+    with open(path, "wb") as f:
+        f.write(b"x" * 5000)
+    last = os.stat(path).st_atime_ns
+    for _ in range(3):
+        time.sleep(0.02)
+        with open(path, "rb") as f:
+            f.read()
+        assert os.stat(path).st_atime_ns > last, "not changed by a read"
+        last = os.stat(path).st_atime_ns
+    rig.umount()
+
+
 def test_fallocate(rig):
     rig.start()
     keep, punch, zero = 1, 2, 16
@@ -281,6 +299,8 @@ def test_fallocate(rig):
     fallocate(0, 0, 2 << 20)
     model.extend(bytes((2 << 20) - len(model)))
     assert os.pread(fd, 4 << 20, 0) == model
+    for refused_by_the_kernel in (8, 32):  # collapse, insert
+        fails(errno.EOPNOTSUPP, fallocate, refused_by_the_kernel, 0, 128 << 10)
     os.close(fd)
     rig.remount()
     assert get(rig.path("f")) == model

@@ -457,6 +457,169 @@ static void cut_while_being_stored_leaves_nothing(void **state)
 	}
 }
 
+static uint64_t reserved(struct rig *g)
+{
+	struct bale_space_info info;
+
+	bale_space_info(g->fs->store, &info);
+	return info.reserved;
+}
+
+static void what_is_dirty_has_blocks(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode_row seen, stored;
+
+	assert_int_equal(put(g->i, g->a, 4 * EXTENT + 100, 0), 0);
+	bale_inode_stat(g->i, &seen);
+	assert_int_equal(seen.stored, 4 * EXTENT + 100);
+	assert_int_equal(put(g->i, g->a, 200, 4 * EXTENT), 0);
+	assert_int_equal(truncate_to(g, 3 * EXTENT), 0);
+	bale_inode_stat(g->i, &seen);
+	assert_int_equal(seen.stored, 3 * EXTENT);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	bale_inode_stat(g->i, &seen);
+	bale_inode_attr(g->i, &stored);
+	assert_int_equal(seen.stored, stored.stored);
+	assert_true(seen.stored > 0 && seen.stored < 3 * EXTENT);
+	/* Its tail is dirty again, and the cut makes it shorter. */
+	assert_int_equal(put(g->i, g->a, 100, 2 * EXTENT), 0);
+	assert_int_equal(truncate_to(g, 2 * EXTENT + 50), 0);
+	assert_int_equal(put(g->i, g->a, 10, 2 * EXTENT + 10), 0);
+	assert_int_equal(truncate_to(g, 0), 0);
+	bale_inode_stat(g->i, &seen);
+	assert_int_equal(seen.stored, 0);
+}
+
+/* Whole extents set aside for the file, and its size. */
+static void expect_set_aside(struct rig *g, unsigned int nr, uint64_t size)
+{
+	uint64_t one = bale_ext_need(g->fs, NULL, EXTENT);
+	struct bale_inode_row row;
+
+	bale_inode_stat(g->i, &row);
+	assert_int_equal(reserved(g), nr * one);
+	assert_int_equal(row.size, size);
+	assert_true(row.stored >= (uint64_t)nr * EXTENT);
+}
+
+static void fallocate_sets_space_aside(void **state)
+{
+	const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	struct rig *g = *state;
+	struct bale_inode *i = g->i;
+
+	assert_int_equal(bale_file_fallocate(i, 0, 0, 8 * EXTENT), 0);
+	expect_set_aside(g, 8, 8 * EXTENT);
+	/* Once is enough; what does not fit is refused whole. */
+	assert_int_equal(bale_file_fallocate(i, 0, EXTENT, 2 * EXTENT), 0);
+	assert_int_equal(bale_file_fallocate(i, 0, 0, (uint64_t)1 << 55),
+			 -ENOSPC);
+	expect_set_aside(g, 8, 8 * EXTENT);
+	expect_zeros(g, 8 * EXTENT, 0);
+	/* The first write of an extent takes it, the next one does not. */
+	assert_int_equal(put(i, g->a, 2 * EXTENT, 0), 0);
+	assert_int_equal(put(i, g->a, 100, 3 * EXTENT), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	expect_set_aside(g, 5, 8 * EXTENT);
+	assert_int_equal(put(i, g->a, 2 * EXTENT, 0), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	expect_set_aside(g, 5, 8 * EXTENT);
+	expect(g, i, g->a, 2 * EXTENT, 0);
+	/* 2, 4, 5, 6, 7 are left: out of the middle, then the end. */
+	assert_int_equal(bale_file_fallocate(i, punch, 5 * EXTENT, EXTENT), 0);
+	expect_set_aside(g, 4, 8 * EXTENT);
+	assert_int_equal(truncate_to(g, 7 * EXTENT), 0);
+	expect_set_aside(g, 3, 7 * EXTENT);
+	assert_int_equal(bale_file_fallocate(i, FALLOC_FL_KEEP_SIZE,
+					     7 * EXTENT, 2 * EXTENT),
+			 0);
+	expect_set_aside(g, 5, 7 * EXTENT);
+	reopen(g);
+	expect_set_aside(g, 0, 7 * EXTENT);
+	expect(g, g->i, g->a, 2 * EXTENT, 0);
+}
+
+/* A deleted file gives back what was set aside, though that kept it. */
+static void deleted_file_keeps_no_space(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode *root;
+
+	assert_int_equal(bale_file_fallocate(g->i, 0, 0, 8 * EXTENT), 0);
+	bale_inode_open(g->i);
+	assert_int_equal(bale_inode_get(g->fs, BALE_ROOT_INO, &root), 0);
+	assert_int_equal(bale_dir_unlink(root, "f"), 0);
+	bale_inode_put(root);
+	assert_int_equal(reserved(g), 8 * bale_ext_need(g->fs, NULL, EXTENT));
+	bale_inode_release(g->i);
+	bale_inode_put_unlocked(g->i);
+	g->i = NULL;
+	assert_int_equal(reserved(g), 0);
+}
+
+/* In every page of the index file: also in old ones. */
+static void damage_map_row(struct rig *g, uint64_t ino, uint64_t group)
+{
+	be64 key[2] = { be64_put(ino), be64_put(group) };
+	unsigned int hits = 0;
+	uint8_t *all, byte;
+	char name[128];
+	struct stat st;
+	int fd;
+
+	assert_int_equal(bale_meta_apply(g->fs->meta), 0);
+	snprintf(name, sizeof(name), "%s/index/data.mdb", g->dir);
+	fd = open(name, O_RDWR);
+	assert_true(fd >= 0 && !fstat(fd, &st));
+	all = malloc((size_t)st.st_size);
+	assert_int_equal(pread(fd, all, (size_t)st.st_size, 0), st.st_size);
+	for (off_t at = 0; at + 32 < st.st_size; at++) {
+		if (memcmp(all + at, key, sizeof(key)))
+			continue;
+		byte = all[at + 16 + 4] ^ 0x40;
+		assert_int_equal(pwrite(fd, &byte, 1, at + 16 + 4), 1);
+		hits++;
+	}
+	assert_true(hits > 0);
+	free(all);
+	close(fd);
+}
+
+/* It turned the whole mount read-only. */
+static void damaged_map_row_hurts_its_file_only(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode *other = file(g, "other");
+	struct bale_inode_row row;
+	uint64_t id;
+
+	assert_int_equal(put(g->i, g->a, 2 * EXTENT, 0), 0);
+	assert_int_equal(put(g->i, g->a, EXTENT, 64ull * EXTENT), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	/* Accepted before the damage, met at the flush. */
+	assert_int_equal(put(g->i, g->a, EXTENT, 3 * EXTENT), 0);
+	assert_int_equal(bale_map_get(g->i, 64, &id), 0);
+	damage_map_row(g, g->i->ino, 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	assert_int_equal(bale_store_error(g->fs->store), 0);
+	assert_int_equal(bale_file_fsync(g->i, false), -EIO);
+	assert_int_equal(bale_file_fsync(g->i, false), -EIO);
+	expect_open_accounts(g, false);
+	bale_inode_stat(g->i, &row);
+	assert_true(row.stored < 4 * EXTENT);
+	/* From now on it is told at once. */
+	assert_true(put(g->i, g->a, EXTENT, 5 * EXTENT) < 0);
+	assert_true(put(g->i, g->a, 10, 6 * EXTENT) < 0);
+	/* The file's other rows, and other files. */
+	expect(g, g->i, g->a, EXTENT, 64ull * EXTENT);
+	assert_int_equal(put(g->i, g->a + 1, EXTENT, 65ull * EXTENT), 0);
+	assert_int_equal(put(other, g->a, EXTENT, 0), 0);
+	assert_int_equal(bale_file_fsync(other, false), 0);
+	expect(g, g->i, g->a + 1, EXTENT, 65ull * EXTENT);
+	bale_inode_put(other);
+}
+
 static void limits(void **state)
 {
 	struct rig *g = *state;
@@ -504,6 +667,10 @@ int main(void)
 		T(failed_flush_fails_every_fsync),
 		T(damage_hurts_its_extent_only),
 		T(cut_while_being_stored_leaves_nothing),
+		T(what_is_dirty_has_blocks),
+		T(fallocate_sets_space_aside),
+		T(deleted_file_keeps_no_space),
+		T(damaged_map_row_hurts_its_file_only),
 		T(limits),
 		T(memory_stays_bounded),
 	};
