@@ -53,7 +53,11 @@ static int operational(struct bale_fsck *f, int r)
 {
 	if (r == -ECANCELED)
 		return BALE_FSCK_CANCELLED;
-	bale_cmd_error("%s: %s", f->path, bale_cmd_strerror(r));
+	if (f->newer)
+		bale_cmd_error("%s: features of a newer version: 0x%" PRIx64,
+			       f->path, f->newer);
+	else
+		bale_cmd_error("%s: %s", f->path, bale_cmd_strerror(r));
 	return BALE_FSCK_ERROR;
 }
 
@@ -166,6 +170,7 @@ static int check(struct bale_fsck *f)
 	int r = raw_checks(f);
 
 	bale_fsck_phase_end(f);
+	f->begun = !r || r == -ECANCELED || f->nr_left || f->nr_fixed;
 	if (!r)
 		r = index_or_cut(f);
 	bale_fsck_phase_end(f);
@@ -250,7 +255,9 @@ static int run(struct bale_fsck *f)
 	}
 	r = check(f);
 	status = status_of(f) | (r ? operational(f, r) : 0);
-	summary(f, status);
+	/* Not even begun: the reason was one line, and is enough. */
+	if (f->begun || f->json)
+		summary(f, status);
 	bale_fsck_fini(f);
 	return status;
 }

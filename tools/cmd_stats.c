@@ -67,7 +67,8 @@ static int stats(const struct bale_cmd *cmd, int argc, char **argv)
 	bale_log_set_level(BALE_LOG_WARN);
 	r = collect(argv[optind], &s);
 	if (r) {
-		if (r != -EBUSY && r != -EINVAL) /* told already */
+		if (r != -EBUSY && r != -EINVAL && r != -EOPNOTSUPP &&
+		    r != -EUCLEAN && r != -EBADMSG) /* told already */
 			bale_cmd_error("%s: %s", argv[optind],
 				       r == -ENOENT ? strerror(ENOENT) :
 						      bale_cmd_strerror(r));

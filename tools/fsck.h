@@ -129,6 +129,8 @@ struct bale_fsck {
 	/* what was asked */
 	const char *path;
 	bool preen, yes, force, deep, rebuild, json, progress;
+	bool begun;	/* it could be opened at all */
+	uint64_t newer; /* unknown feature bits */
 
 	/* what is checked */
 	struct bale_store *st;

@@ -22,7 +22,6 @@ static int read_copy(struct bale_io *io, int copy, struct bale_super *ret)
 int bale_fsck_super(struct bale_fsck *f, struct bale_io *io)
 {
 	struct bale_super s[2];
-	uint64_t bits;
 	int r[2], best, other;
 
 	for (int k = 0; k < 2; k++)
@@ -32,11 +31,8 @@ int bale_fsck_super(struct bale_fsck *f, struct bale_io *io)
 	if (r[best])
 		return r[0] == -EOPNOTSUPP || r[0] == -EACCES ? r[0] : r[1];
 	f->super = s[best];
-	if (bale_super_features(&f->super, f->preen || f->yes, &bits)) {
-		bale_cmd_error("%s: features of a newer version: 0x%" PRIx64,
-			       f->path, bits);
+	if (bale_super_features(&f->super, f->preen || f->yes, &f->newer))
 		return -EOPNOTSUPP;
-	}
 	if (r[other])
 		f->super_mend[other] = bale_fsck_problem(
 			f, BALE_FSCK_super_copy, "%s: %s; %s is good",

@@ -441,7 +441,8 @@ static int open_fs(struct bale_session *s)
 	if (err == -EBUSY && !bale_store_holder(s->store, holder,
 						sizeof(holder)))
 		bale_err("%s: in use by %s", s->store, holder);
-	else if (err && err != -EINVAL && err != -EOPNOTSUPP)
+	else if (err && err != -EINVAL && err != -EOPNOTSUPP &&
+		 err != -EUCLEAN && err != -EBADMSG)
 		/* The others have been told in full by the store. */
 		bale_err("%s: cannot open the store: %s", s->store,
 			 strerror(-err));

@@ -63,15 +63,13 @@ static int check_super(struct bale_store *st, int *ret_bad)
 		bale_err("%s: not a balefs store", st->path);
 		return -EINVAL;
 	}
-	if (r) {
-		bale_err("%s: superblock: %s", st->path,
-			 r == -EOPNOTSUPP ?
-				 "a version this build does not know" :
-			 r == -EUCLEAN || r == -EBADMSG ?
-				 "both copies are damaged" :
-				 strerror(-r));
+	if (r == -EOPNOTSUPP)
+		bale_err("%s: superblock: a version this build does not know",
+			 st->path);
+	else if (r == -EUCLEAN || r == -EBADMSG)
+		bale_err("%s: superblock: both copies are damaged", st->path);
+	if (r) /* the others the caller can tell */
 		return r;
-	}
 	r = bale_super_features(&st->super, !st->read_only, &bits);
 	if (r)
 		bale_err("%s: needs features %#" PRIx64
