@@ -96,8 +96,12 @@ static int rebuild(struct bale_meta *m, const char *why, bool salvage)
 		 m->st->path, why);
 	if (!r)
 		r = bale_index_create(m);
-	if (!r)
-		r = bale_ckpt_load(m, &from, &end_lsn);
+	if (r) {
+		bale_err("%s: index: cannot be made: %s (it is reached through "
+			 "/proc)", m->st->path, strerror(-r));
+		return r == -ENOENT ? -EINVAL : r;
+	}
+	r = bale_ckpt_load(m, &from, &end_lsn);
 	if (r == -ENOENT) {
 		from = (struct bale_wal_position){ 0, 1, BALE_WAL_NONE };
 		end_lsn = 0;

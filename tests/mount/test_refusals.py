@@ -132,6 +132,24 @@ def test_mount_point_of_somebody_else(rig):
     bale.run(bale.BALEFS, "fsck", "-n", "-f", rig.store)
 
 
+def test_without_proc(rig):
+    """It died of a null pointer: no index could be made, and that was taken
+    for "no checkpoint"."""
+    bale.need_root()
+    bale.need("unshare")
+    rig.mkfs()
+    p = run("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && "$@"',
+            "sh", bale.BALEFS, "fsck", "-y", rig.store)
+    if p.stdout.startswith(("unshare:", "mount:")):
+        raise bale.Skip("cannot make a mount namespace")
+    assert p.returncode == 8 and "/proc" in p.stdout, p
+    p = run("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && "$@"',
+            "sh", bale.BALEFS, "mount", "-f", rig.store, rig.mnt)
+    assert p.returncode in (1, 32) and "signal" not in p.stdout, p
+    rig.mount()
+    rig.umount()
+
+
 def test_store_of_a_truncated_log(rig):
     """Emptied behind what the index has: said, with the way out."""
     rig.start()
