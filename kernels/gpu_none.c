@@ -3,6 +3,7 @@
  * gpu_none.c - gpu.h in a build without CUDA: no device, ever.
  */
 #include "balefs/gpu.h"
+#include "balefs/measure.h"
 
 #include <errno.h>
 
@@ -82,5 +83,19 @@ int bale_gpu_wait(struct bale_gpu *g, uint32_t slot, uint64_t timeout_ns,
 	(void)slot;
 	(void)timeout_ns;
 	(void)ret_in_dst;
+	return -ENODEV;
+}
+
+int bale_device_measure(uint32_t device, const struct bale_device_opts *opts,
+			const void *src, const uint32_t *len, size_t nr,
+			unsigned int passes, struct bale_device_figures *ret)
+{
+	(void)device;
+	(void)opts;
+	(void)src;
+	(void)len;
+	(void)nr;
+	(void)passes;
+	(void)ret;
 	return -ENODEV;
 }

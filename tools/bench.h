@@ -37,7 +37,7 @@ struct bale_bench_extent {
 
 /* What a layer has found; rates are bytes of content a second. */
 struct bale_bench_row {
-	const char *layer; /* "engine", "mount" */
+	const char *layer; /* "kernel", "engine", "mount" */
 	char engine[BALE_BENCH_TEXT], codec[BALE_BENCH_TEXT];
 	size_t extent, batch; /* bytes; batch 0: none */
 	double encode, decode;
@@ -112,6 +112,8 @@ int bale_bench_pairs(struct bale_bench *b);
 /* bench_mount.c: a store of its own in a new directory of b->work, written
  * and read by b->streams threads; unmounted and removed in every case. */
 int bale_bench_mounts(struct bale_bench *b);
+/* bench_kernel.c: device memory to device memory; nothing without a device. */
+int bale_bench_kernels(struct bale_bench *b);
 
 /* ---- bench_report.c, bench_svg.c ---- */
 

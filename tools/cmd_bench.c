@@ -362,6 +362,8 @@ static int measure(struct bench_call *c)
 	int r = bale_bench_pairs(&c->b);
 
 	if (!r)
+		r = bale_bench_kernels(&c->b);
+	if (!r)
 		r = bale_bench_engines(&c->b);
 	if (!r && c->b.work)
 		r = bale_bench_mounts(&c->b);
