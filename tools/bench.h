@@ -51,6 +51,7 @@ struct bale_bench_engine {
 	const char *name;
 	struct bale_engine *engine;
 	bool measured; /* was asked for; the rest serve the pairs */
+	bool is_device;
 };
 
 struct bale_bench {
@@ -87,6 +88,7 @@ int bale_bench_cut(const struct bale_bench_data *d, size_t extent,
 /* Whole pages of zeros, as engines pin them; NULL: no memory. */
 void *bale_bench_map(size_t len);
 void bale_bench_unmap(void *p, size_t len);
+size_t bale_bench_pages(size_t len); /* rounded up to whole pages */
 
 /* ---- bench_open.c ---- */
 
@@ -114,6 +116,8 @@ int bale_bench_pairs(struct bale_bench *b);
 int bale_bench_mounts(struct bale_bench *b);
 /* bench_kernel.c: device memory to device memory; nothing without a device. */
 int bale_bench_kernels(struct bale_bench *b);
+/* Can a device code it? In a build without CUDA none can. */
+bool bale_bench_on_device(struct bale_codec_policy p);
 
 /* ---- bench_report.c, bench_svg.c ---- */
 

@@ -88,6 +88,8 @@ static int walk(const char *path, const struct stat *st, int flag,
 int bale_bench_read(struct bale_bench_data *d, char *const *paths, int nr,
 		    uint64_t max)
 {
+	size_t keep;
+
 	reading.d = d;
 	/* Pages that stay untouched cost nothing. */
 	d->bytes = bale_bench_map((size_t)max);
@@ -120,6 +122,11 @@ int bale_bench_read(struct bale_bench_data *d, char *const *paths, int nr,
 			bale_cmd_error("%s", strerror(-reading.err));
 		return reading.err;
 	}
+	/* Only what was read is worth pinning. */
+	keep = bale_bench_pages(d->len);
+	if (keep < d->mapped)
+		bale_bench_unmap(d->bytes + keep, d->mapped - keep);
+	d->mapped = keep;
 	if (!d->len) {
 		bale_cmd_error("nothing to measure with: no bytes in %s",
 			       paths[0]);
@@ -132,6 +139,13 @@ void bale_bench_data_fini(struct bale_bench_data *d)
 {
 	bale_bench_unmap(d->bytes, d->mapped);
 	free(d->file_end);
+}
+
+size_t bale_bench_pages(size_t len)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	return (len + page - 1) / page * page;
 }
 
 void *bale_bench_map(size_t len)

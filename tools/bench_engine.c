@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/base/clock.h"
 #include "fs/base/fault.h"
@@ -21,14 +22,17 @@ enum {
 	PASSES_MAX = 64,
 	SAMPLE_MAX = 16 << 20, /* of the pairs of engines */
 	SLOT_ALIGN = 64,
+	PIN_POLL_US = 50000,
+	PIN_STILL = 10, /* polls: half a second */
 };
 
 struct measurement {
 	const struct bale_bench *b;
 	const struct bale_bench_extent *extents;
 	size_t nr;
-	size_t bytes;	       /* of content, in all extents */
-	size_t room;	       /* for what encoders make of it */
+	size_t bytes; /* of content, in all extents */
+	/* Whole pages: for what encoders make of it, and for it again. */
+	size_t room, mapped;
 	uint8_t *coded, *back; /* bale_bench_map() */
 	struct bale_job *encode, *decode;
 	size_t batch; /* bytes */
@@ -40,7 +44,7 @@ struct measurement {
 static void measurement_fini(struct measurement *m)
 {
 	bale_bench_unmap(m->coded, m->room);
-	bale_bench_unmap(m->back, m->bytes);
+	bale_bench_unmap(m->back, m->mapped);
 	free(m->encode);
 	free(m->decode);
 	bale_cond_fini(&m->cond);
@@ -68,8 +72,10 @@ static int measurement_init(struct measurement *m, const struct bale_bench *b,
 		m->room += slot_len(extents[i].len);
 		m->bytes += extents[i].len;
 	}
+	m->room = bale_bench_pages(m->room);
+	m->mapped = bale_bench_pages(m->bytes);
 	m->coded = bale_bench_map(m->room);
-	m->back = bale_bench_map(m->bytes);
+	m->back = bale_bench_map(m->mapped);
 	m->encode = calloc(nr, sizeof(*m->encode));
 	m->decode = calloc(nr, sizeof(*m->decode));
 	if (!m->coded || !m->back || !m->encode || !m->decode) {
@@ -245,6 +251,97 @@ static int measure_one(struct bale_bench *b, struct measurement *m,
 	return bale_bench_add(b, &row);
 }
 
+/* Of all devices of an engine. */
+struct device_sums {
+	uint64_t jobs, failed_over, pinned;
+};
+
+static void sum_devices(struct bale_engine *e, struct device_sums *ret)
+{
+	bale_autofree struct bale_engine_stats *s = calloc(1, sizeof(*s));
+
+	memset(ret, 0, sizeof(*ret));
+	if (!s)
+		return;
+	e->ops->stats(e, s);
+	for (uint32_t i = 0; i < s->nr_devs; i++) {
+		ret->jobs += s->devs[i].jobs[0] + s->devs[i].jobs[1];
+		ret->failed_over += s->devs[i].failed_over;
+		ret->pinned += s->devs[i].pinned_bytes;
+	}
+}
+
+/* Buffers as a mount has them. Pinning goes on behind us; it is over when
+ * there is nothing more for a while. */
+static void pin_buffers(struct measurement *m, struct bale_engine *e)
+{
+	struct device_sums now, last = { 0 };
+	unsigned int still = 0;
+
+	if (!e->ops->pin)
+		return;
+	bale_engine_pin(e, m->b->data.bytes, m->b->data.mapped);
+	bale_engine_pin(e, m->coded, m->room);
+	bale_engine_pin(e, m->back, m->mapped);
+	while (still < PIN_STILL && !bale_bench_stopped()) {
+		usleep(PIN_POLL_US);
+		sum_devices(e, &now);
+		still = now.pinned == last.pinned ? still + 1 : 0;
+		last = now;
+	}
+}
+
+static void unpin_buffers(struct measurement *m, struct bale_engine *e)
+{
+	bale_engine_unpin(e, m->b->data.bytes);
+	bale_engine_unpin(e, m->coded);
+	bale_engine_unpin(e, m->back);
+}
+
+/* A figure of a device that the CPU has helped out says so. */
+static int measure_device(struct bale_bench *b, struct measurement *m,
+			  const struct bale_bench_engine *e,
+			  struct bale_codec_policy p, size_t extent)
+{
+	struct device_sums before, after;
+	char text[BALE_BENCH_TEXT];
+	int r;
+
+	sum_devices(e->engine, &before);
+	r = measure_one(b, m, e, p, extent);
+	sum_devices(e->engine, &after);
+	bale_codec_policy_text(p, text, sizeof(text));
+	if (!r && after.failed_over != before.failed_over)
+		bale_cmd_error("engine %s, %s: the CPU did %llu jobs that the "
+			       "device failed",
+			       e->name, text,
+			       (unsigned long long)(after.failed_over -
+						    before.failed_over));
+	else if (!r && after.jobs == before.jobs)
+		bale_cmd_error("engine %s, %s: all was done by the CPU",
+			       e->name, text);
+	return r;
+}
+
+static int measure_engine(struct bale_bench *b, struct measurement *m,
+			  const struct bale_bench_engine *e, size_t extent)
+{
+	int r = 0;
+
+	pin_buffers(m, e->engine);
+	for (size_t c = 0; c < b->nr_codecs && !r; c++)
+		for (size_t k = 0; k < b->nr_batches && !r; k++) {
+			m->batch = b->batches[k];
+			if (!e->is_device)
+				r = measure_one(b, m, e, b->codecs[c], extent);
+			else if (bale_bench_on_device(b->codecs[c]))
+				r = measure_device(b, m, e, b->codecs[c],
+						   extent);
+		}
+	unpin_buffers(m, e->engine);
+	return r;
+}
+
 static int measure_extent_size(struct bale_bench *b, size_t extent)
 {
 	bale_autofree struct bale_bench_extent *extents = NULL;
@@ -256,16 +353,9 @@ static int measure_extent_size(struct bale_bench *b, size_t extent)
 		r = measurement_init(&m, b, extents, nr, 0);
 	if (r)
 		return r;
-	for (size_t e = 0; e < b->nr_engines && !r; e++) {
-		if (!b->engines[e].measured)
-			continue;
-		for (size_t c = 0; c < b->nr_codecs && !r; c++)
-			for (size_t k = 0; k < b->nr_batches && !r; k++) {
-				m.batch = b->batches[k];
-				r = measure_one(b, &m, &b->engines[e],
-						b->codecs[c], extent);
-			}
-	}
+	for (size_t e = 0; e < b->nr_engines && !r; e++)
+		if (b->engines[e].measured)
+			r = measure_engine(b, &m, &b->engines[e], extent);
 	measurement_fini(&m);
 	return r;
 }

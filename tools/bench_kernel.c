@@ -13,6 +13,14 @@
 #include "tools/bench.h"
 #include "tools/cmd.h"
 
+bool bale_bench_on_device(struct bale_codec_policy p)
+{
+	int min, max;
+
+	return p.codec != BALE_CODEC_raw &&
+	       !bale_device_levels(p.codec, &min, &max);
+}
+
 /* What one call measures. */
 struct sample {
 	uint8_t *bytes;

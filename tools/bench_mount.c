@@ -89,10 +89,10 @@ static int make_store(const struct place *p, const char *codec, size_t extent)
 	return 0;
 }
 
-static int mount_store(struct place *p)
+static int mount_store(struct place *p, const char *options)
 {
-	const char *argv[] = { "balefs", "mount", "-f", "--",
-			       p->store, p->mnt,  NULL };
+	const char *argv[] = { "balefs", "mount",  "-f",   "-o", options,
+			       "--",	 p->store, p->mnt, NULL };
 	bale_autofree struct bale_mount_info *m = malloc(sizeof(*m));
 	uint64_t end = bale_now_ns() + (uint64_t)MOUNT_WAIT_MS * 1000000;
 	uint64_t cpu = 0;
@@ -292,10 +292,18 @@ static int run_streams(const struct bale_bench *b, const struct place *p,
 	return r;
 }
 
-static int one_phase(const struct bale_bench *b, struct place *p, bool reads,
-		     struct phase *ret)
+/* Daemons choose for themselves where work goes, unless there is no choice. */
+static const char *options_of(const struct bale_bench_engine *e)
 {
-	int r = mount_store(p), r2;
+	if (!e->is_device)
+		return "gpu=off";
+	return strcmp(e->name, "fake") ? "gpu=auto" : "gpu=fake";
+}
+
+static int one_phase(const struct bale_bench *b, struct place *p,
+		     const char *options, bool reads, struct phase *ret)
+{
+	int r = mount_store(p, options), r2;
 
 	if (!r)
 		r = run_streams(b, p, reads, ret);
@@ -322,8 +330,8 @@ struct cycle {
 	double ratio;
 };
 
-static int one_cycle(const struct bale_bench *b, const char *codec,
-		     size_t extent, struct cycle *ret)
+static int one_cycle(const struct bale_bench *b, const char *options,
+		     const char *codec, size_t extent, struct cycle *ret)
 {
 	struct place p;
 	int r = place_create(&p, b->work);
@@ -332,27 +340,28 @@ static int one_cycle(const struct bale_bench *b, const char *codec,
 	if (!r)
 		r = make_store(&p, codec, extent);
 	if (!r)
-		r = one_phase(b, &p, false, &ret->write);
+		r = one_phase(b, &p, options, false, &ret->write);
 	if (!r)
-		r = one_phase(b, &p, true, &ret->read);
+		r = one_phase(b, &p, options, true, &ret->read);
 	if (!r)
 		r = store_ratio(&p, b->data.len, &ret->ratio);
 	place_destroy(&p);
 	return r;
 }
 
-static int measure_codec(struct bale_bench *b, size_t codec, size_t extent)
+static int measure_codec(struct bale_bench *b,
+			 const struct bale_bench_engine *e, size_t codec,
+			 size_t extent)
 {
-	struct bale_bench_row row = { .layer = "mount",
-				      .engine = "cpu",
-				      .extent = extent };
+	struct bale_bench_row row = { .layer = "mount", .extent = extent };
 	double v[4][CYCLES_MAX], spent = 0, len = (double)b->data.len;
 	size_t n = 0;
 
+	snprintf(row.engine, sizeof(row.engine), "%s", e->name);
 	bale_codec_policy_text(b->codecs[codec], row.codec, sizeof(row.codec));
 	while (n < b->passes && n < CYCLES_MAX && (!n || spent < b->seconds)) {
 		struct cycle c;
-		int r = one_cycle(b, row.codec, extent, &c);
+		int r = one_cycle(b, options_of(e), row.codec, extent, &c);
 
 		if (r)
 			return r;
@@ -371,12 +380,27 @@ static int measure_codec(struct bale_bench *b, size_t codec, size_t extent)
 	return bale_bench_add(b, &row);
 }
 
+static int measure_engine(struct bale_bench *b,
+			  const struct bale_bench_engine *e, size_t extent)
+{
+	int r = 0;
+
+	for (size_t c = 0; c < b->nr_codecs && !r; c++)
+		if (!e->is_device || bale_bench_on_device(b->codecs[c]))
+			r = measure_codec(b, e, c, extent);
+	return r;
+}
+
 int bale_bench_mounts(struct bale_bench *b)
 {
 	int r = 0;
 
 	for (size_t x = 0; x < b->nr_extents && !r; x++)
-		for (size_t c = 0; c < b->nr_codecs && !r; c++)
-			r = measure_codec(b, c, b->extents[x]);
+		for (size_t e = 0; e < b->nr_engines && !r; e++)
+			/* A daemon's CPU engine is never the serial one. */
+			if (b->engines[e].measured &&
+			    strcmp(b->engines[e].name, "serial"))
+				r = measure_engine(b, &b->engines[e],
+						   b->extents[x]);
 	return r;
 }

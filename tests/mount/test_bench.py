@@ -86,6 +86,17 @@ def test_through_a_mount(rig):
     assert os.listdir(work) == []
 
 
+def test_a_device_engine_takes_part(rig):
+    """The stand-in: its pairs everywhere, its rows where kernels are built."""
+    top = make_files(rig)
+    d = json.loads(bench("-c", "lz4", "-e", "cpu,fake", "-b", "1M", "--json",
+                         top))
+    assert d["wrong_pairs"] == 0 and d["engine_pairs"] >= 9
+    engines = {r["engine"] for r in d["rows"]}
+    assert engines in ({"cpu"}, {"cpu", "fake"}), engines
+    assert all(r["wrong"] == 0 for r in d["rows"])
+
+
 def test_size_is_a_bound(rig):
     top = make_files(rig)
     d = json.loads(bench("-c", "lz4", "-s", "100K", "--json", top))
