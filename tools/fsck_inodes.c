@@ -21,7 +21,8 @@ static bool differs(struct bale_fsck *f, enum bale_fsck_kind kind, uint64_t ino,
 static bool check_counts(struct bale_fsck *f, const struct bale_fsck_inode *i,
 			 struct bale_inode_row *row)
 {
-	bool orphan = !i->links && i->state & BALE_FSCK_HAS_ORPHAN;
+	bool orphan = !i->links && i->state & BALE_FSCK_HAS_ORPHAN &&
+		      i->ino != BALE_ROOT_INO;
 	bool dir = i->type == DT_DIR, changed = false;
 	uint32_t links = orphan ? 0 : dir ? 2 + i->subdirs : i->links;
 	uint64_t parent = i->ino == BALE_ROOT_INO ? BALE_ROOT_INO : i->parent;

@@ -154,10 +154,43 @@ static const char *name_trouble(struct bale_fsck *f, const struct name *e,
 	return NULL;
 }
 
+static int max_of(const void *key, size_t key_len, const void *val,
+		  size_t val_len, void *arg)
+{
+	struct bale_disk_dirent d;
+	uint64_t *max = arg;
+
+	(void)key;
+	(void)key_len;
+	if (val_len == sizeof(d)) {
+		memcpy(&d, val, sizeof(d));
+		if (le64_get(d.cookie) > *max)
+			*max = le64_get(d.cookie);
+	}
+	return 0;
+}
+
+/* A cookie that no name of the directory has, also none that comes later. */
+static int new_cookie(struct names *n, uint64_t dir, uint64_t *ret)
+{
+	uint64_t max = n->max_cookie;
+	struct bale_inode_row row;
+	be64 k = be64_put(dir);
+	int r = bale_fsck_get_inode(n->f, dir, &row);
+
+	if (!r)
+		r = bale_meta_scan(n->f->m, BALE_TABLE_dirent, &k, sizeof(k),
+				   sizeof(k), max_of, &max);
+	if (r)
+		return r;
+	*ret = row.next_cookie > max ? row.next_cookie : max + 1;
+	n->max_cookie = *ret; /* finish_dir() sets the row */
+	return 0;
+}
+
 static int mend_cookie(struct names *n, struct name *e, int why)
 {
 	struct bale_fsck *f = n->f;
-	struct bale_inode_row row;
 	struct bale_txn *t;
 	int r;
 
@@ -169,14 +202,9 @@ static int mend_cookie(struct names *n, struct name *e, int why)
 			       why == -EEXIST ? "is another name's" :
 						"tells another inode"))
 		return 0;
-	if (why == -EEXIST) {
-		r = bale_fsck_get_inode(f, e->dir, &row);
-		if (r)
-			return r;
-		e->cookie = row.next_cookie > n->max_cookie ? row.next_cookie :
-							      n->max_cookie + 1;
-		n->max_cookie = e->cookie; /* finish_dir() sets the row */
-	}
+	r = why == -EEXIST ? new_cookie(n, e->dir, &e->cookie) : 0;
+	if (r)
+		return r;
 	t = bale_fsck_txn(f);
 	if (!t)
 		return -ENOMEM;
@@ -184,27 +212,23 @@ static int mend_cookie(struct names *n, struct name *e, int why)
 	return 0;
 }
 
-static int check_type(struct bale_fsck *f, struct name *e, uint8_t type)
+/* True: it is another now, and has to be written. */
+static bool check_type(struct bale_fsck *f, struct name *e, uint8_t type)
 {
-	struct bale_txn *t;
-
 	if (e->type == type ||
 	    !bale_fsck_problem(f, BALE_FSCK_name_type,
 			       "name %.*s in directory %" PRIu64
 			       ": type %u, its inode's is %u",
 			       (int)e->len, e->s, e->dir, e->type, type))
-		return 0;
+		return false;
 	e->type = type;
-	t = bale_fsck_txn(f);
-	if (!t)
-		return -ENOMEM;
-	bale_fsck_put_name(t, e->dir, e->s, e->len, e->ino, e->type, e->cookie);
-	return 1;
+	return true;
 }
 
 static int count_name(struct names *n, struct name *e,
 		      struct bale_fsck_inode *d, struct bale_fsck_inode *i)
 {
+	struct bale_txn *t;
 	int r;
 
 	d->entries++;
@@ -215,13 +239,18 @@ static int count_name(struct names *n, struct name *e,
 	}
 	if (e->cookie > n->max_cookie)
 		n->max_cookie = e->cookie;
-	r = check_type(n->f, e, i->type);
-	if (r)
-		return r < 0 ? r : 0; /* both rows were written anew */
 	r = e->cookie < COOKIE_FIRST ? -EEXIST : cookie_of(n->f, e);
-	if (r == -ENOENT || r == -EEXIST || r == -ESTALE)
-		return mend_cookie(n, e, r);
-	return r;
+	if (r && r != -ENOENT && r != -EEXIST && r != -ESTALE)
+		return r;
+	if (check_type(n->f, e, i->type) && r != -EEXIST) {
+		t = bale_fsck_txn(n->f); /* both rows */
+		if (!t)
+			return -ENOMEM;
+		bale_fsck_put_name(t, e->dir, e->s, e->len, e->ino, e->type,
+				   e->cookie);
+		return 0;
+	}
+	return r ? mend_cookie(n, e, r) : 0;
 }
 
 static int check_dirent(const void *key, size_t key_len, const void *val,

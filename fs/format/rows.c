@@ -83,9 +83,11 @@ int bale_inode_decode(const void *val, size_t len, struct bale_inode_row *ret)
 	const struct bale_disk_inode *d = val;
 
 	if (len != sizeof(*d) || !known_type(le32_get(d->mode)) ||
-	    le64_get(d->size) > BALE_FILE_MAX || !time_in_range(d->atime) ||
-	    !time_in_range(d->mtime) || !time_in_range(d->ctime) ||
-	    !time_in_range(d->btime) || d->filter >= BALE_FILTER_NR ||
+	    le64_get(d->size) > BALE_FILE_MAX ||
+	    le64_get(d->next_cookie) > BALE_NUMBER_MAX ||
+	    !time_in_range(d->atime) || !time_in_range(d->mtime) ||
+	    !time_in_range(d->ctime) || !time_in_range(d->btime) ||
+	    d->filter >= BALE_FILTER_NR ||
 	    !all_zero(d->reserved, sizeof(d->reserved)))
 		return -EUCLEAN;
 	ret->mode = le32_get(d->mode);
@@ -162,6 +164,11 @@ static uint64_t key_word(const uint8_t *key, unsigned int i)
 	return be64_get(v);
 }
 
+static bool good_number(uint64_t v)
+{
+	return v && v < BALE_NUMBER_MAX;
+}
+
 static bool good_name(const uint8_t *name, size_t len)
 {
 	if (!len || len > BALE_NAME_MAX || memchr(name, '/', len) ||
@@ -182,7 +189,7 @@ static bool check_inode(const uint8_t *key, size_t key_len, const uint8_t *val,
 {
 	struct bale_inode_row row;
 
-	return key_len == 8 && key_word(key, 0) &&
+	return key_len == 8 && good_number(key_word(key, 0)) &&
 	       (!val || !bale_inode_decode(val, val_len, &row));
 }
 
@@ -197,11 +204,13 @@ static bool check_dirent(const uint8_t *key, size_t key_len, const uint8_t *val,
 {
 	const struct bale_disk_dirent *d = (const void *)val;
 
-	return key_len > 8 && key_word(key, 0) &&
+	return key_len > 8 && good_number(key_word(key, 0)) &&
 	       good_name(key + 8, key_len - 8) &&
-	       (!val || (val_len == sizeof(*d) && le64_get(d->ino) &&
-			 le64_get(d->cookie) && known_dirent_type(d->type) &&
-			 all_zero(d->reserved, sizeof(d->reserved))));
+	       (!val ||
+		(val_len == sizeof(*d) && good_number(le64_get(d->ino)) &&
+		 good_number(le64_get(d->cookie)) &&
+		 known_dirent_type(d->type) &&
+		 all_zero(d->reserved, sizeof(d->reserved))));
 }
 
 static bool check_cookie(const uint8_t *key, size_t key_len, const uint8_t *val,
@@ -209,17 +218,19 @@ static bool check_cookie(const uint8_t *key, size_t key_len, const uint8_t *val,
 {
 	const struct bale_disk_cookie *d = (const void *)val;
 
-	return key_len == 16 && key_word(key, 0) && key_word(key, 1) &&
-	       (!val || (val_len > sizeof(*d) && le64_get(d->ino) &&
-			 known_dirent_type(d->type) &&
-			 all_zero(d->reserved, sizeof(d->reserved)) &&
-			 good_name(val + sizeof(*d), val_len - sizeof(*d))));
+	return key_len == 16 && good_number(key_word(key, 0)) &&
+	       good_number(key_word(key, 1)) &&
+	       (!val ||
+		(val_len > sizeof(*d) && good_number(le64_get(d->ino)) &&
+		 known_dirent_type(d->type) &&
+		 all_zero(d->reserved, sizeof(d->reserved)) &&
+		 good_name(val + sizeof(*d), val_len - sizeof(*d))));
 }
 
 static bool check_map(const uint8_t *key, size_t key_len, const uint8_t *val,
 		      size_t val_len)
 {
-	return key_len == 16 && key_word(key, 0) &&
+	return key_len == 16 && good_number(key_word(key, 0)) &&
 	       key_word(key, 1) <= BALE_FILE_MAX >> 22 &&
 	       (!val || (val_len && val_len % sizeof(le64) == 0 &&
 			 val_len <= BALE_MAP_SLOTS * sizeof(le64) &&
@@ -231,14 +242,14 @@ static bool check_extent(const uint8_t *key, size_t key_len, const uint8_t *val,
 {
 	struct bale_extent_row row;
 
-	return key_len == 8 && key_word(key, 0) &&
+	return key_len == 8 && good_number(key_word(key, 0)) &&
 	       (!val || !bale_extent_decode(val, val_len, &row));
 }
 
 static bool check_xattr(const uint8_t *key, size_t key_len, const uint8_t *val,
 			size_t val_len)
 {
-	return key_len > 8 && key_word(key, 0) &&
+	return key_len > 8 && good_number(key_word(key, 0)) &&
 	       key_len - 8 <= BALE_XATTR_NAME_MAX &&
 	       !memchr(key + 8, 0, key_len - 8) &&
 	       (!val || val_len <= BALE_XATTR_SIZE_MAX);
@@ -250,7 +261,7 @@ static bool check_inline(const uint8_t *key, size_t key_len, const uint8_t *val,
 	const struct bale_disk_inline *d = (const void *)val;
 	size_t coded = val_len - sizeof(*d);
 
-	if (key_len != 8 || !key_word(key, 0))
+	if (key_len != 8 || !good_number(key_word(key, 0)))
 		return false;
 	if (!val)
 		return true;
@@ -265,7 +276,7 @@ static bool check_inline(const uint8_t *key, size_t key_len, const uint8_t *val,
 static bool check_orphan(const uint8_t *key, size_t key_len, const uint8_t *val,
 			 size_t val_len)
 {
-	return key_len == 8 && key_word(key, 0) &&
+	return key_len == 8 && good_number(key_word(key, 0)) &&
 	       (!val || val_len == sizeof(le64));
 }
 
@@ -285,7 +296,7 @@ static bool check_patch(const uint8_t *key, size_t key_len, const uint8_t *val,
 {
 	le32 off;
 
-	if (key_len != 24 || !key_word(key, 0) ||
+	if (key_len != 24 || !good_number(key_word(key, 0)) ||
 	    key_word(key, 1) > BALE_FILE_MAX >> 16)
 		return false;
 	if (!val)

@@ -71,7 +71,8 @@ int bale_dirent_get(struct bale_inode *dir, const struct bale_name *n,
 	ret->ino = le64_get(d.ino);
 	ret->cookie = le64_get(d.cookie);
 	ret->type = d.type;
-	return 0;
+	/* Forged: locks go from a directory to what it names. */
+	return ret->ino == dir->ino || ret->ino == BALE_ROOT_INO ? -EUCLEAN : 0;
 }
 
 void bale_dirent_stage(struct bale_txn *t, uint64_t dir,

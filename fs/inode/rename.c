@@ -204,13 +204,18 @@ static int check_links(const struct move *m)
 {
 	bool in = S_ISDIR(m->from.inode->row.mode);
 	bool out = m->to.inode && S_ISDIR(m->to.inode->row.mode);
+	bool swap = m->flags & RENAME_EXCHANGE;
 
+	/* One goes, and was never counted: it would be the links of "." and
+	 * "..", and at last the directory itself. */
+	if ((in && !m->same && !(swap && out) && m->from.dir->row.nlink <= 2) ||
+	    (out && !(swap && (in || m->same)) && m->to.dir->row.nlink <= 2))
+		return -EUCLEAN;
 	if (m->same)
 		return 0;
 	if (in && !out && m->to.dir->row.nlink >= BALE_NLINK_MAX)
 		return -EMLINK;
-	if (out && !in && m->flags & RENAME_EXCHANGE &&
-	    m->from.dir->row.nlink >= BALE_NLINK_MAX)
+	if (out && !in && swap && m->from.dir->row.nlink >= BALE_NLINK_MAX)
 		return -EMLINK;
 	return 0;
 }
@@ -372,6 +377,18 @@ static void order_content(struct move *m)
 		bale_file_order_before_commit_locked(m->to.inode);
 }
 
+/* A forged store may have it: an entry that is one of the directories, which
+ * are locked already. */
+static int check_ring(const struct move *m)
+{
+	const struct bale_inode *a = m->from.inode, *b = m->to.inode;
+	const struct bale_inode *from = m->from.dir, *to = m->to.dir;
+
+	if (a == from || a == to)
+		return -EINVAL;
+	return b && (b == from || b == to) ? -ENOTEMPTY : 0;
+}
+
 /* The directories are locked, the entries read. */
 static int move_locked(struct move *m)
 {
@@ -385,6 +402,8 @@ static int move_locked(struct move *m)
 		r = bale_space_check_meta(bale_fs_store(m->from.dir->fs));
 	if (!r)
 		r = get_inodes(m);
+	if (!r)
+		r = check_ring(m);
 	if (r)
 		return r;
 	lock_inodes(m, true);

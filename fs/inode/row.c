@@ -19,7 +19,15 @@ int bale_row_read(struct bale_fs *fs, uint64_t ino, struct bale_inode_row *ret)
 
 	if (r == -ENOSPC)
 		return -EUCLEAN;
-	return r ? r : bale_inode_decode(&d, len, ret);
+	if (!r)
+		r = bale_inode_decode(&d, len, ret);
+	/* Whatever a forged row says, the root is there to stay. */
+	if (!r && ino == BALE_ROOT_INO) {
+		if (!S_ISDIR(ret->mode))
+			return -EUCLEAN;
+		ret->nlink = ret->nlink < 2 ? 2 : ret->nlink;
+	}
+	return r;
 }
 
 void bale_row_stage(struct bale_inode *i, const struct bale_inode_row *row,

@@ -262,7 +262,9 @@ static int next_value(struct bale_meta *m, struct bale_counter *c,
 	int r = 0;
 
 	bale_mutex_lock(&m->counter_lock);
-	if (c->next == c->limit) {
+	if (c->next == c->limit && c->limit > BALE_NUMBER_MAX - c->step)
+		r = -ENOSPC;
+	else if (c->next == c->limit) {
 		le64 limit = le64_put(c->limit + c->step);
 		struct bale_txn t;
 
@@ -299,7 +301,8 @@ static int load_counter(struct bale_meta *m, struct bale_counter *c,
 
 	if (r && r != -ENOENT)
 		return r;
-	c->next = c->limit = r ? first : le64_get(v);
+	/* 0 is no number, and what is below `first` is taken. */
+	c->next = c->limit = r || le64_get(v) < first ? first : le64_get(v);
 	return 0;
 }
 

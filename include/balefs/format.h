@@ -39,6 +39,8 @@ enum {
 	BALE_VALUE_MAX = 65536 + 64,
 };
 #define BALE_FILE_MAX ((uint64_t)1 << 62)
+/* Inode numbers, extent ids and cookies are below: a counter never wraps. */
+#define BALE_NUMBER_MAX ((uint64_t)1 << 62)
 
 /* Feature bits. One bit, one meaning, forever; none is in use yet. */
 #define BALE_COMPAT_KNOWN    ((uint64_t)0)

@@ -675,6 +675,7 @@ static void test_name_limits(void **state)
 
 	(void)state;
 	memset(key, 'n', sizeof(key));
+	key[0] = 0; /* the directory's number */
 	assert_int_equal(
 		0, bale_row_check(BALE_TABLE_dirent, key, 8 + 255, dirent, 24));
 	assert_int_equal(-EUCLEAN, bale_row_check(BALE_TABLE_dirent, key,
@@ -684,6 +685,52 @@ static void test_name_limits(void **state)
 	assert_int_equal(-EUCLEAN,
 			 bale_row_check(BALE_TABLE_xattr, key, 8 + 255, value,
 					BALE_XATTR_SIZE_MAX + 1));
+}
+
+static void check_number(uint64_t n, int want)
+{
+	struct bale_disk_dirent d = { .ino = le64_put(17),
+				      .cookie = le64_put(n),
+				      .type = 8 };
+	struct bale_disk_inode i = { .mode = le32_put(040755) };
+	be64 k[3] = { be64_put(n), be64_put(n) };
+	uint8_t name[9] = "";
+
+	memcpy(name, k, 8);
+	name[8] = 'a';
+	assert_int_equal(want, bale_row_check(BALE_TABLE_inode, k, 8, NULL, 0));
+	assert_int_equal(want,
+			 bale_row_check(BALE_TABLE_extent, k, 8, NULL, 0));
+	assert_int_equal(want,
+			 bale_row_check(BALE_TABLE_cookie, k, 16, NULL, 0));
+	assert_int_equal(want,
+			 bale_row_check(BALE_TABLE_dirent, name, 9, NULL, 0));
+	assert_int_equal(want,
+			 bale_row_check(BALE_TABLE_xattr, name, 9, NULL, 0));
+	k[1] = be64_put(0);
+	assert_int_equal(want, bale_row_check(BALE_TABLE_map, k, 16, NULL, 0));
+	assert_int_equal(want,
+			 bale_row_check(BALE_TABLE_patch, k, 24, NULL, 0));
+	name[7] = 1;
+	memset(name, 0, 7);
+	assert_int_equal(want, bale_row_check(BALE_TABLE_dirent, name, 9, &d,
+					      sizeof(d)));
+	/* The next one may be one more. */
+	k[0] = be64_put(16);
+	i.next_cookie = le64_put(n + 1);
+	assert_int_equal(n && want, bale_row_check(BALE_TABLE_inode, k, 8, &i,
+						   sizeof(i)) != 0);
+}
+
+/* A forged extent id of 2^64 - 1 made the counter behind it go round. */
+static void test_number_limits(void **state)
+{
+	(void)state;
+	check_number(1, 0);
+	check_number(BALE_NUMBER_MAX - 1, 0);
+	check_number(BALE_NUMBER_MAX, -EUCLEAN);
+	check_number(UINT64_MAX - 1, -EUCLEAN);
+	check_number(0, -EUCLEAN);
 }
 
 /* ---- text ---- */
@@ -735,6 +782,7 @@ int main(void)
 		cmocka_unit_test(test_extent_row),
 		cmocka_unit_test(test_row_cases),
 		cmocka_unit_test(test_name_limits),
+		cmocka_unit_test(test_number_limits),
 		cmocka_unit_test(test_to_text),
 	};
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -92,12 +93,29 @@ static void lists(void **state)
 	assert_false(bale_option_next(&list, &k, &v));
 }
 
+/* Nothing that a terminal would obey. */
+static void names_are_harmless(void **state)
+{
+	static const char name[] = "a\033[2Jb\nc\\d\177\303\266";
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	(void)state;
+	assert_non_null(f);
+	bale_print_name(f, name, sizeof(name) - 1);
+	fclose(f);
+	assert_string_equal(text, "a\\x1b[2Jb\\x0ac\\x5cd\\x7f\303\266");
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(sizes_print),
 		cmocka_unit_test(lists),
+		cmocka_unit_test(names_are_harmless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
