@@ -136,14 +136,26 @@ static void fail(const char *label, const char *what)
 
 /* ---- children ---- */
 
+/* Private memory; a sanitizer's shadow is far beyond it. */
+static bool is_sanitized(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return true;
+#elif defined(__has_feature)
+	return __has_feature(address_sanitizer) ||
+	       __has_feature(thread_sanitizer) ||
+	       __has_feature(memory_sanitizer);
+#else
+	return false;
+#endif
+}
+
 static void limit_child(void)
 {
-	/* Private memory; a sanitizer's shadow is far beyond it. */
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	struct rlimit l = { MEMORY_MAX, MEMORY_MAX };
 
-	setrlimit(RLIMIT_DATA, &l);
-#endif
+	if (!is_sanitized())
+		setrlimit(RLIMIT_DATA, &l);
 	alarm(SECONDS_MAX);
 	if (!verbose && !freopen("/dev/null", "w", stderr))
 		_exit(99);

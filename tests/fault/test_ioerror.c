@@ -689,6 +689,8 @@ static void load_image(struct dm_image *m, bool crashed)
 		return;
 	}
 	dm_build(store, &ma);
+	dm_image_free(&ma.stale);
+	dm_image_free(&ma.closed);
 	*m = ma.crashed;
 	f = dm_image_find(m, "super.1");
 	free(f->data);
