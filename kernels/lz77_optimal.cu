@@ -174,24 +174,68 @@ __device__ __forceinline__ uint32_t option(uint32_t cost, uint32_t len)
 	return cost << 8 | len;
 }
 
-__device__ __forceinline__ uint32_t try_lens(const struct Part &part,
-					     const struct Costs &costs,
-					     uint32_t i, uint32_t from,
-					     uint32_t match, uint32_t best)
-{
-	uint32_t len = match >> 16, extra;
-	uint32_t base = costs.dist[dist_sym(match & 0xffff, &extra)];
-	uint32_t each = len < kEachLen ? len : kEachLen;
+// What lengths up to kEachLen cost, in registers: all threads ask for the same
+// at a time, and shared memory is what this kernel waits for.
+struct ShortLens {
+	uint32_t cost[kEachLen + 1];
 
-	for (uint32_t l = from; l <= each; l++)
-		best = min(
-			best,
-			option(*cost_at(part, i + l) + costs.len[l] + base, l));
-	if (len > each)
-		best = min(best, option(*cost_at(part, i + len) +
-						costs.len[len] + base,
-					len));
-	return best;
+	__device__ __forceinline__ void load(const struct Costs &costs,
+					     uint32_t min_len)
+	{
+#pragma unroll
+		for (uint32_t l = 3; l <= kEachLen; l++)
+			cost[l] = l < min_len ? 1u << 20 : costs.len[l];
+	}
+};
+
+// A match as it is tried: how long, what its distance costs.
+struct Offer {
+	uint32_t len, dist_cost;
+};
+
+__device__ __forceinline__ struct Offer offer_of(uint32_t match,
+						 const struct Costs &costs)
+{
+	struct Offer o = { match >> 16, 0 };
+	uint32_t extra;
+
+	if (match)
+		o.dist_cost = costs.dist[dist_sym(match & 0xffff, &extra)];
+	return o;
+}
+
+__device__ __forceinline__ uint32_t try_whole(const struct Part &part,
+					      const struct Costs &costs,
+					      uint32_t i, const struct Offer &o,
+					      uint32_t best)
+{
+	if (o.len <= kEachLen)
+		return best;
+	return min(best, option(*cost_at(part, i + o.len) + costs.len[o.len] +
+					o.dist_cost,
+				o.len));
+}
+
+// The nearest match, and of what is longer the far one; far.len 0: none.
+__device__ __forceinline__ uint32_t
+try_lens(const struct Part &part, const struct Costs &costs,
+	 const struct ShortLens &lens, uint32_t i, const struct Offer &near,
+	 const struct Offer &far, uint32_t best)
+{
+	const uint32_t most = max(near.len, far.len);
+
+#pragma unroll
+	for (uint32_t l = 3; l <= kEachLen; l++) {
+		if (l > most)
+			break;
+		best = min(best,
+			   option(*cost_at(part, i + l) + lens.cost[l] +
+					  (l <= near.len ? near.dist_cost :
+							   far.dist_cost),
+				  l));
+	}
+	best = try_whole(part, costs, i, near, best);
+	return try_whole(part, costs, i, far, best);
 }
 
 // The longest match at i, as long as it truly is, where that is known.
@@ -199,9 +243,9 @@ __device__ __forceinline__ uint32_t try_run(const struct bale_lz77_job &job,
 					    struct Part *part,
 					    const struct Costs &costs,
 					    uint32_t i, uint32_t match,
-					    uint32_t best)
+					    uint32_t dist_cost, uint32_t best)
 {
-	uint32_t len = match >> 16, dist = match & 0xffff, extra;
+	uint32_t len = match >> 16, dist = match & 0xffff;
 
 	if (len < job.cap || dist != part->run_dist ||
 	    part->run_end - i > job.p.max_len) {
@@ -215,7 +259,7 @@ __device__ __forceinline__ uint32_t try_run(const struct bale_lz77_job &job,
 	return min(best,
 		   option(part->run_cost +
 				  costs.len[len < kLongLen ? len : kLongLen] +
-				  costs.dist[dist_sym(dist, &extra)],
+				  dist_cost,
 			  kRun));
 }
 
@@ -224,57 +268,90 @@ __device__ __forceinline__ uint32_t try_run(const struct bale_lz77_job &job,
 __device__ __forceinline__ uint32_t decide(const struct bale_lz77_job &job,
 					   struct Part *part,
 					   const struct Costs &costs,
-					   uint32_t i, uint32_t near,
-					   uint32_t far)
+					   const struct ShortLens &lens,
+					   uint32_t i, uint32_t byte,
+					   uint32_t near, uint32_t far)
 {
 	if (i >= part->len)
 		return 0;
 
-	uint32_t best = option(*cost_at(*part, i + 1) +
-				       costs.lit[part->src[part->start + i]],
-			       0);
+	uint32_t best = option(*cost_at(*part, i + 1) + costs.lit[byte], 0);
 
 	if (!near) {
 		part->run_dist = 0;
 		*cost_at(*part, i) = (uint16_t)(best >> 8);
 		return 0;
 	}
-	best = try_lens(*part, costs, i, job.p.min_len, near, best);
-	if (far)
-		best = try_lens(*part, costs, i, (near >> 16) + 1, far, best);
-	best = try_run(job, part, costs, i, far ? far : near, best);
+
+	const struct Offer a = offer_of(near, costs), b = offer_of(far, costs);
+
+	best = try_lens(*part, costs, lens, i, a, b, best);
+	best = try_run(job, part, costs, i, far ? far : near,
+		       far ? b.dist_cost : a.dist_cost, best);
 	*cost_at(*part, i) = (uint16_t)(best >> 8);
 
 	uint32_t len = best & 0xff;
 
 	if (len == kRun)
 		return (part->run_end - i) << 16 | part->run_dist;
-	if (len > near >> 16)
+	if (len > a.len)
 		return len << 16 | (far & 0xffff);
 	return len ? len << 16 | (near & 0xffff) : 0;
 }
 
+// What is known of 4 positions: pairs of matches, and the bytes.
+struct Turn {
+	uint4 a, b;
+	uint32_t bytes;
+};
+
+__device__ __forceinline__ struct Turn load_turn(const struct Part &part,
+						 const uint4 *pairs, uint32_t i)
+{
+	struct Turn t = {};
+	const uint32_t p = part.start + i;
+
+	if (i >= part.len)
+		return t;
+	t.a = pairs[p / 2];
+	t.b = pairs[p / 2 + 1];
+	for (uint32_t k = 0; k < 4; k++)
+		if (i + k < part.len)
+			t.bytes |= (uint32_t)part.src[p + k] << (8 * k);
+	return t;
+}
+
+// 4 positions a turn: what is loaded and stored is a whole sector, and the next
+// is on its way.
 __device__ __forceinline__ void walk_back(const struct bale_lz77_job &job,
 					  struct Part *part,
 					  const struct Costs &costs,
 					  const uint4 *pairs, uint4 *choice)
 {
+	struct ShortLens lens;
+	struct Turn next = load_turn(*part, pairs, kPart + kRunUp - 4);
+
+	lens.load(costs, job.p.min_len);
 	for (uint32_t k = 0; k < kRing; k++)
 		*cost_at(*part, k) = 0;
-	// 4 positions a turn: what is loaded and stored is a whole sector.
 	for (uint32_t i = kPart + kRunUp; i;) {
-		uint4 a, b, out;
+		struct Turn t = next;
+		uint4 out = {};
 
 		i -= 4;
-		if (i >= part->len)
-			continue;
-		a = pairs[(part->start + i) / 2];
-		b = pairs[(part->start + i) / 2 + 1];
-		out.w = decide(job, part, costs, i + 3, b.z, b.w);
-		out.z = decide(job, part, costs, i + 2, b.x, b.y);
-		out.y = decide(job, part, costs, i + 1, a.z, a.w);
-		out.x = decide(job, part, costs, i, a.x, a.y);
-		if (i < kPart)
+		if (i)
+			next = load_turn(*part, pairs, i - 4);
+#pragma unroll 1
+		for (uint32_t k = 4; k--;) {
+			uint32_t m = decide(job, part, costs, lens, i + k,
+					    t.bytes >> 24, t.b.z, t.b.w);
+
+			out = make_uint4(m, out.x, out.y, out.z);
+			t.bytes <<= 8;
+			t.b = make_uint4(t.a.z, t.a.w, t.b.x, t.b.y);
+			t.a = make_uint4(0, 0, t.a.x, t.a.y);
+		}
+		if (i < kPart && i < part->len)
 			choice[(part->start + i) / 4] = out;
 	}
 }
