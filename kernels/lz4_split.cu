@@ -325,21 +325,43 @@ __device__ __forceinline__ bool literal_step(uint8_t *unit, const uint8_t *src,
 	return dist && dist <= (match ? match_to : 1);
 }
 
-// 32 matches, the lane's being m, by one warp.
+// The lanes below this one whose matches write something that this one's reads.
+// Both ends of what they write ascend over the lanes.
+__device__ __forceinline__ uint32_t sources_of(uint32_t to, uint32_t match,
+					       uint32_t from, uint32_t end,
+					       uint32_t lane)
+{
+	uint32_t first = 0, behind = 0; // lanes that end before, start before
+
+#pragma unroll
+	for (uint32_t d = 16; d; d /= 2) {
+		uint32_t e = __shfl_sync(bale_all_lanes, to + match,
+					 (int)(first + d - 1));
+		uint32_t t =
+			__shfl_sync(bale_all_lanes, to, (int)(behind + d - 1));
+
+		first += e <= from ? d : 0;
+		behind += t < end ? d : 0;
+	}
+	return bale_lanes_below(lane) & bale_lanes_below(behind) &
+	       ~bale_lanes_below(first);
+}
+
+// 32 matches, the lane's being m, by one warp. Lanes behind the last sequence
+// have UINT32_MAX as their place and no match.
 __device__ __forceinline__ void match_step(uint8_t *unit, uint64_t m,
 					   uint32_t lane)
 {
 	const uint32_t dist = (uint32_t)m & kField;
 	const uint32_t to = (uint32_t)(m >> 20) & kField;
 	const uint32_t match = (uint32_t)(m >> 40);
-	const uint32_t source_end = to - dist + (match < dist ? match : dist);
+	const uint32_t from = to - dist;
+	const uint32_t sources = sources_of(
+		to, match, from, from + (match < dist ? match : dist), lane);
 	uint32_t pending = __ballot_sync(bale_all_lanes, match != 0);
 
 	while (pending) {
-		// Everything before the first pending match is complete.
-		uint32_t complete = __shfl_sync(bale_all_lanes, to,
-						__ffs((int)pending) - 1);
-		bool ready = (pending >> lane & 1) && source_end <= complete;
+		bool ready = (pending >> lane & 1) && !(pending & sources);
 
 		copy_matches(unit, to, dist, ready ? match : 0, lane);
 		pending &= ~__ballot_sync(bale_all_lanes, ready);
@@ -350,12 +372,13 @@ __device__ __forceinline__ void match_step(uint8_t *unit, uint64_t m,
 __device__ __forceinline__ void match_all(uint8_t *unit, const uint64_t *tokens,
 					  uint32_t nr, uint32_t lane)
 {
-	uint64_t next = lane < nr ? tokens[lane] : 0;
+	const uint64_t none = pack_match(kField, 0, 0);
+	uint64_t next = lane < nr ? tokens[lane] : none;
 
 	for (uint32_t i = lane; i - lane < nr; i += 32) {
 		uint64_t now = next;
 
-		next = i + 32 < nr ? tokens[i + 32] : 0;
+		next = i + 32 < nr ? tokens[i + 32] : none;
 		match_step(unit, now, lane);
 	}
 }

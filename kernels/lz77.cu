@@ -16,9 +16,13 @@ struct Layout {
 	size_t stride, prev, prev3, match, total; /* offsets, but for stride */
 };
 
+// Matches of 3 bytes gain 0.6 %, and take as long to find as two candidates
+// more for the longer ones.
 bool needs_hash3(const struct bale_lz77_params *p)
 {
-	return p->min_len == 3 && p->parse != BALE_PARSE_GREEDY;
+	return p->min_len == 3 &&
+	       (p->parse == BALE_PARSE_OPTIMAL ||
+		(p->parse == BALE_PARSE_LAZY && p->depth >= 8));
 }
 
 size_t add_array(size_t *total, size_t len)
@@ -86,7 +90,7 @@ int bale_lz77_job_init(struct bale_lz77_job *job,
 	job->cap = job->pairs	   ? BALE_LZ77_CAP_OPTIMAL :
 		   p->min_len == 3 ? BALE_LZ77_CAP_LAZY3 :
 				     BALE_LZ77_CAP;
-	job->search_threads = 512;
+	job->search_threads = 1024;
 	job->stride = (uint32_t)l.stride;
 	job->prev = reinterpret_cast<uint16_t *>(temp + l.prev);
 	if (job->hash3)

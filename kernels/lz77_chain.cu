@@ -30,26 +30,36 @@ __device__ __forceinline__ void clear_table(uint16_t *table, uint32_t nr,
 		words[i] = BALE_LZ77_NONE << 16 | BALE_LZ77_NONE;
 }
 
-// Lanes that share a hash with another: the group of each in turn. Few steps
-// have such lanes, and those have few groups; __match_any_sync() for all steps
-// took three times as long.
+// More lanes than this in shared groups, and all groups are found at once.
+constexpr int kManyLost = 6;
+
+// Lanes that share a hash with another: the group of each in turn. Most steps
+// have no such lanes or few; __match_any_sync() takes as long as several
+// groups.
 __device__ uint32_t enter_shared(uint16_t *table, uint32_t hash, bool valid,
 				 uint32_t p, uint32_t prev, uint32_t lost,
 				 uint32_t lane)
 {
-	while (lost) {
-		uint32_t h =
-			__shfl_sync(bale_all_lanes, hash, __ffs((int)lost) - 1);
-		bool mine = valid && hash == h;
-		uint32_t group = __ballot_sync(bale_all_lanes, mine);
-		uint32_t lower = group & bale_lanes_below(lane);
+	uint32_t group = 0, lower;
 
-		if (mine && lower)
-			prev = p - lane + 31 - (uint32_t)__clz((int)lower);
-		if (mine && !(group >> lane >> 1))
-			table[hash] = (uint16_t)p;
-		lost &= ~group;
+	if (__popc(lost) > kManyLost) {
+		group = __match_any_sync(bale_all_lanes,
+					 valid ? hash : 0x80000000u | lane);
+	} else {
+		for (uint32_t same; lost; lost &= ~same) {
+			uint32_t h = __shfl_sync(bale_all_lanes, hash,
+						 __ffs((int)lost) - 1);
+
+			same = __ballot_sync(bale_all_lanes,
+					     valid && hash == h);
+			group = valid && hash == h ? same : group;
+		}
 	}
+	lower = group & bale_lanes_below(lane);
+	if (lower)
+		prev = p - lane + 31 - (uint32_t)__clz((int)lower);
+	if (valid && group && !(group >> lane >> 1))
+		table[hash] = (uint16_t)p;
 	__syncwarp();
 	return prev;
 }

@@ -71,18 +71,17 @@ __device__ __forceinline__ uint32_t match_len(const Unit &unit, uint32_t a,
 }
 
 // len << 16 | dist of the best candidate for position p, or 0; *ret_near: of
-// the first that is long enough.
+// the first that is long enough. cand: prev[p].
 template <typename Unit>
 __device__ __forceinline__ uint32_t best_match(const struct bale_lz77_job &job,
 					       const Unit &unit,
 					       const uint16_t *prev, uint32_t p,
-					       uint32_t cand3, uint32_t limit,
+					       uint32_t cand, uint32_t cand3,
+					       uint32_t limit,
 					       uint32_t *ret_near)
 {
 	const uint32_t at = p + unit.first;
 	uint32_t best = job.p.min_len - 1, dist = 0, off = 0;
-	uint32_t cand = prev[p];
-
 	*ret_near = 0;
 	if (cand >= p && cand3 >= p)
 		return 0;
@@ -121,78 +120,38 @@ __device__ __forceinline__ uint32_t best_match(const struct bale_lz77_job &job,
 	return dist ? best << 16 | dist : 0;
 }
 
-// What a match at the position before is worth here, one byte shorter; longer
-// matches than this are seldom beaten, so nothing else is looked for.
-constexpr uint32_t kInherit = 20;
-
-template <typename Unit>
-__device__ __forceinline__ uint32_t inherit(const Unit &unit, uint32_t p,
-					    uint32_t match, uint32_t limit)
-{
-	uint32_t at = p + unit.first, dist = match & 0xffff;
-	// match_len() starts at whole words.
-	uint32_t known = ((match >> 16) - 1) & ~3u;
-
-	return match_len(unit, at, at - dist, known, limit) << 16 | dist;
-}
-
-// Without an index, which would put it into local memory.
-__device__ __forceinline__ void push(uint4 *four, uint32_t v)
-{
-	*four = make_uint4(four->y, four->z, four->w, v);
-}
-
-// Positions p..p + 3, by one thread: a long match of one serves the next too.
-template <typename Unit>
-__device__ __forceinline__ void
-search_four(const struct bale_lz77_job &job, const Unit &bytes,
-	    const uint16_t *prev, const uint16_t *prev3, uint32_t p,
-	    uint32_t len, uint4 *near, uint4 *best)
-{
-	uint32_t m = 0;
-
-#pragma unroll 1
-	for (uint32_t k = 0; k < 4; k++, p++) {
-		uint32_t limit = p < len ? bale_lz77_limit(job.p, len, p) : 0;
-		uint32_t first = 0;
-
-		limit = limit < job.cap ? limit : job.cap;
-		if (limit < job.p.min_len)
-			m = 0;
-		else if (m >> 16 >= kInherit)
-			first = m = inherit(bytes, p, m, limit);
-		else
-			m = best_match(job, bytes, prev, p,
-				       job.prev3 ? prev3[p] : BALE_LZ77_NONE,
-				       limit, &first);
-		push(near, first);
-		push(best, m == first ? 0 : m);
-	}
-}
-
 template <typename Unit>
 __device__ __forceinline__ void search_unit(const struct bale_lz77_job &job,
 					    const Unit &bytes, uint32_t unit,
 					    uint32_t len)
 {
 	const size_t start = (size_t)unit * job.stride;
+	const uint16_t *prev = job.prev + start;
+	const uint16_t *prev3 = job.prev3 + start;
+	uint32_t next = BALE_LZ77_NONE, next3 = BALE_LZ77_NONE;
 
-	for (uint32_t p = 4 * threadIdx.x; p < len; p += 4 * blockDim.x) {
-		uint4 a = {}, b = {};
+	if (threadIdx.x < len) {
+		next = prev[threadIdx.x];
+		next3 = job.prev3 ? prev3[threadIdx.x] : BALE_LZ77_NONE;
+	}
+	for (uint32_t p = threadIdx.x; p < len; p += blockDim.x) {
+		uint32_t limit = bale_lz77_limit(job.p, len, p);
+		uint32_t cand = next, cand3 = next3, m = 0, near = 0;
 
-		search_four(job, bytes, job.prev + start, job.prev3 + start, p,
-			    len, &a, &b);
-		if (job.pairs) {
-			uint4 *out = reinterpret_cast<uint4 *>(job.match +
-							       2 * (start + p));
-
-			out[0] = make_uint4(a.x, b.x, a.y, b.y);
-			out[1] = make_uint4(a.z, b.z, a.w, b.w);
-		} else {
-			*reinterpret_cast<uint4 *>(job.match + start + p) =
-				make_uint4(b.x ? b.x : a.x, b.y ? b.y : a.y,
-					   b.z ? b.z : a.z, b.w ? b.w : a.w);
+		if (p + blockDim.x < len) {
+			next = prev[p + blockDim.x];
+			if (job.prev3)
+				next3 = prev3[p + blockDim.x];
 		}
+		limit = limit < job.cap ? limit : job.cap;
+		if (limit >= job.p.min_len)
+			m = best_match(job, bytes, prev, p, cand, cand3, limit,
+				       &near);
+		if (job.pairs)
+			reinterpret_cast<uint2 *>(job.match)[start + p] =
+				make_uint2(near, m == near ? 0 : m);
+		else
+			job.match[start + p] = m;
 	}
 }
 

@@ -20,6 +20,7 @@ extern "C" {
 }
 
 #include "kernels/kernels.h"
+#include "kernels/lz77.cuh"
 
 namespace
 {
@@ -782,6 +783,78 @@ void test_find_limits(void **)
 	}
 }
 
+// The search reads a unit where it is on devices with little shared memory.
+void test_find_remote(void **)
+{
+	const size_t nr = 12, stride = bale_lz77_seqs_max(BALE_UNIT_SIZE);
+	const struct bale_lz77_params p = { 3, 65535, 65535,	      6,
+					    0, 0,     BALE_PARSE_LAZY };
+	size_t temp_len = bale_lz77_temp(&p, nr, BALE_UNIT_SIZE);
+	std::vector<struct bale_seq> seqs(nr * stride);
+	std::vector<uint32_t> counts(nr), match;
+	struct bale_lz77_job job;
+	struct bale_chunks c;
+	Batch batch;
+
+	for (uint32_t i = 0; i < nr; i++)
+		batch.add(sample(rnd(3000), i), 1);
+	c = batch.chunks(temp_len);
+	assert_int_equal(bale_lz77_job_init(&job, &p, &c, seqs.data(),
+					    counts.data(), c.temp, temp_len),
+			 0);
+	assert_int_equal(bale_lz77_chain(&job), 0);
+	for (int remote = 0; remote < 2; remote++) {
+		size_t at = 0;
+
+		job.search_remote = remote;
+		assert_int_equal(bale_lz77_search(&job), 0);
+		for (size_t i = 0; i < nr; i++)
+			for (uint32_t k = 0; k < batch.src_len[i]; k++, at++) {
+				uint32_t m = job.match[i * job.stride + k];
+
+				if (!remote)
+					match.push_back(m);
+				assert_int_equal(m, match[at]);
+			}
+	}
+}
+
+// What a parse is for: fewer bytes, roughly counted.
+size_t parse_size(enum bale_parse parse, const Bytes &b)
+{
+	const struct bale_lz77_params p = { 3, 65535, 65535, 16, 0, 0, parse };
+	size_t temp_len = bale_lz77_temp(&p, 1, BALE_UNIT_SIZE), bits = 0;
+	std::vector<struct bale_seq> seqs(bale_lz77_seqs_max(BALE_UNIT_SIZE));
+	struct bale_chunks c;
+	uint32_t nr = 0;
+	Batch batch;
+
+	batch.add(b, 1);
+	c = batch.chunks(temp_len);
+	assert_int_equal(
+		bale_lz77_find(&p, &c, seqs.data(), &nr, c.temp, temp_len), 0);
+	for (uint32_t i = 0; i < nr; i++) {
+		bits += 6 * seqs[i].lit;
+		for (uint32_t d = seqs[i].dist; d > 1; d /= 2)
+			bits++;
+		for (uint32_t l = seqs[i].len; l > 8; l /= 2)
+			bits++;
+		bits += seqs[i].len ? 9 : 0;
+	}
+	return bits;
+}
+
+void test_find_better(void **)
+{
+	for (uint32_t kind = 0; kind < 2; kind++) {
+		Bytes b = sample(60000, kind);
+		size_t lazy = parse_size(BALE_PARSE_LAZY, b);
+		size_t optimal = parse_size(BALE_PARSE_OPTIMAL, b);
+
+		assert_true(optimal < lazy);
+	}
+}
+
 } // namespace
 
 int main()
@@ -804,6 +877,8 @@ int main()
 		cmocka_unit_test(test_decoded_len),
 		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_find_limits),
+		cmocka_unit_test(test_find_remote),
+		cmocka_unit_test(test_find_better),
 	};
 
 	return cmocka_run_group_tests(tests, nullptr, nullptr);
