@@ -12,8 +12,10 @@ namespace
 
 // Matches of 3 bytes from farther away cost more bits than their literals.
 constexpr uint32_t kMaxDist3 = 4096;
-// Words behind the unit that a comparison may read.
-constexpr uint32_t kPadWords = 4;
+// Bytes compared before the limit is looked at, and so the words behind the
+// unit that a comparison may read.
+constexpr uint32_t kStep = 16;
+constexpr uint32_t kPadWords = kStep / 4 + 2;
 
 // The unit in shared memory, its words where they are in device memory.
 struct StagedUnit {
@@ -46,7 +48,8 @@ __device__ __forceinline__ uint32_t bytes_at(const Unit &unit, uint32_t at)
 			       8 * at);
 }
 
-// How many bytes are the same at a and at b; the first n are known to be.
+// How many bytes are the same at a and at b; the first n are known to be, n
+// being a multiple of 4. Looks at whole steps of 16 bytes.
 template <typename Unit>
 __device__ __forceinline__ uint32_t match_len(const Unit &unit, uint32_t a,
 					      uint32_t b, uint32_t n,
@@ -55,19 +58,23 @@ __device__ __forceinline__ uint32_t match_len(const Unit &unit, uint32_t a,
 	uint32_t i = (a + n) / 4, j = (b + n) / 4;
 	uint32_t a0 = unit.word(i), b0 = unit.word(j);
 
-	for (; n < limit; n += 4) {
-		uint32_t a1 = unit.word(++i), b1 = unit.word(++j);
-		uint32_t diff = __funnelshift_r(a0, a1, 8 * a) ^
-				__funnelshift_r(b0, b1, 8 * b);
+	for (; n < limit; n += kStep, i += kStep / 4, j += kStep / 4) {
+#pragma unroll
+		for (uint32_t k = 1; k <= kStep / 4; k++) {
+			uint32_t a1 = unit.word(i + k), b1 = unit.word(j + k);
+			uint32_t diff = __funnelshift_r(a0, a1, 8 * a) ^
+					__funnelshift_r(b0, b1, 8 * b);
 
-		if (diff) {
-			n += (uint32_t)(__ffs((int)diff) - 1) / 8;
-			break;
+			if (diff) {
+				n += 4 * (k - 1) +
+				     (uint32_t)(__ffs((int)diff) - 1) / 8;
+				return n < limit ? n : limit;
+			}
+			a0 = a1;
+			b0 = b1;
 		}
-		a0 = a1;
-		b0 = b1;
 	}
-	return n < limit ? n : limit;
+	return limit;
 }
 
 // len << 16 | dist of the best candidate for position p, or 0; *ret_near: of
@@ -120,7 +127,7 @@ __device__ __forceinline__ uint32_t best_match(const struct bale_lz77_job &job,
 	return dist ? best << 16 | dist : 0;
 }
 
-template <typename Unit>
+template <bool kHash3, bool kPairs, typename Unit>
 __device__ __forceinline__ void search_unit(const struct bale_lz77_job &job,
 					    const Unit &bytes, uint32_t unit,
 					    uint32_t len)
@@ -132,7 +139,7 @@ __device__ __forceinline__ void search_unit(const struct bale_lz77_job &job,
 
 	if (threadIdx.x < len) {
 		next = prev[threadIdx.x];
-		next3 = job.prev3 ? prev3[threadIdx.x] : BALE_LZ77_NONE;
+		next3 = kHash3 ? prev3[threadIdx.x] : BALE_LZ77_NONE;
 	}
 	for (uint32_t p = threadIdx.x; p < len; p += blockDim.x) {
 		uint32_t limit = bale_lz77_limit(job.p, len, p);
@@ -140,14 +147,14 @@ __device__ __forceinline__ void search_unit(const struct bale_lz77_job &job,
 
 		if (p + blockDim.x < len) {
 			next = prev[p + blockDim.x];
-			if (job.prev3)
+			if (kHash3)
 				next3 = prev3[p + blockDim.x];
 		}
 		limit = limit < job.cap ? limit : job.cap;
 		if (limit >= job.p.min_len)
 			m = best_match(job, bytes, prev, p, cand, cand3, limit,
 				       &near);
-		if (job.pairs)
+		if (kPairs)
 			reinterpret_cast<uint2 *>(job.match)[start + p] =
 				make_uint2(near, m == near ? 0 : m);
 		else
@@ -161,6 +168,7 @@ __host__ __device__ __forceinline__ uint32_t staged_words(uint32_t len)
 	return (len + 3 + 3) / 4 + kPadWords;
 }
 
+template <bool kHash3, bool kPairs>
 __global__ void search_staged_kernel(const struct bale_lz77_job job)
 {
 	BALE_DYN_SHARED(uint32_t, words);
@@ -175,9 +183,10 @@ __global__ void search_staged_kernel(const struct bale_lz77_job job)
 	if (threadIdx.x < kPadWords)
 		words[nr_words + threadIdx.x] = 0;
 	__syncthreads();
-	search_unit(job, staged, unit, len);
+	search_unit<kHash3, kPairs>(job, staged, unit, len);
 }
 
+template <bool kHash3, bool kPairs>
 __global__ void search_remote_kernel(const struct bale_lz77_job job)
 {
 	const uint32_t unit = blockIdx.x;
@@ -185,7 +194,26 @@ __global__ void search_remote_kernel(const struct bale_lz77_job job)
 	const struct bale_words src = bale_words_of(job.src[unit], len);
 	struct RemoteUnit remote = { src, src.first };
 
-	search_unit(job, remote, unit, len);
+	search_unit<kHash3, kPairs>(job, remote, unit, len);
+}
+
+template <bool kHash3, bool kPairs>
+int launch(const struct bale_lz77_job *job, size_t need, bool remote)
+{
+	constexpr auto kStaged = search_staged_kernel<kHash3, kPairs>;
+
+	if (remote) {
+		BALE_LAUNCH((search_remote_kernel<kHash3, kPairs>), job->nr,
+			    256, 0, job->stream, *job);
+		return bale_launch_check();
+	}
+	if (cudaFuncSetAttribute(kStaged,
+				 cudaFuncAttributeMaxDynamicSharedMemorySize,
+				 (int)need) != cudaSuccess)
+		return bale_launch_check();
+	BALE_LAUNCH(kStaged, job->nr, job->search_threads, need, job->stream,
+		    *job);
+	return bale_launch_check();
 }
 
 } // namespace
@@ -193,6 +221,7 @@ __global__ void search_remote_kernel(const struct bale_lz77_job job)
 int bale_lz77_search(const struct bale_lz77_job *job)
 {
 	size_t need = staged_words(job->max_chunk) * sizeof(uint32_t);
+	bool remote;
 	int dev, room;
 
 	if (cudaGetDevice(&dev) != cudaSuccess ||
@@ -200,16 +229,10 @@ int bale_lz77_search(const struct bale_lz77_job *job)
 				   cudaDevAttrMaxSharedMemoryPerBlockOptin,
 				   dev) != cudaSuccess)
 		return bale_launch_check();
-	if (need > (size_t)room || job->search_remote) {
-		BALE_LAUNCH(search_remote_kernel, job->nr, 256, 0, job->stream,
-			    *job);
-		return bale_launch_check();
-	}
-	if (cudaFuncSetAttribute(search_staged_kernel,
-				 cudaFuncAttributeMaxDynamicSharedMemorySize,
-				 (int)need) != cudaSuccess)
-		return bale_launch_check();
-	BALE_LAUNCH(search_staged_kernel, job->nr, job->search_threads, need,
-		    job->stream, *job);
-	return bale_launch_check();
+	remote = need > (size_t)room || job->search_remote;
+	if (job->pairs)
+		return job->hash3 ? launch<true, true>(job, need, remote) :
+				    launch<false, true>(job, need, remote);
+	return job->hash3 ? launch<true, false>(job, need, remote) :
+			    launch<false, false>(job, need, remote);
 }
