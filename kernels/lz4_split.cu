@@ -4,9 +4,8 @@
 // Finding the tokens is a chain of short steps: a warp a block, all blocks of a
 // batch at once, bytes and lengths in registers. Copying is done in shared
 // memory, a block of threads a unit: first the literals of all sequences, which
-// depend on nothing, then matches, 32 at a time by one warp and in rounds: each
-// takes the matches whose sources are complete. (256 at a time by all warps
-// spent most of its time at the barriers between rounds.)
+// depend on nothing, then matches, one a thread and in rounds, each of which
+// takes those whose sources are written.
 #include "kernels/simt.h"
 #include "kernels/lz4_decode.cuh"
 
@@ -325,61 +324,88 @@ __device__ __forceinline__ bool literal_step(uint8_t *unit, const uint8_t *src,
 	return dist && dist <= (match ? match_to : 1);
 }
 
-// The lanes below this one whose matches write something that this one's reads.
-// Both ends of what they write ascend over the lanes.
-__device__ __forceinline__ uint32_t sources_of(uint32_t to, uint32_t match,
-					       uint32_t from, uint32_t end,
-					       uint32_t lane)
+// The matches that a block of threads works on, one a thread. Both ends of what
+// they write ascend. A thread without one has the highest place that there is.
+struct Matches {
+	uint32_t to[kThreads], end[kThreads];
+	uint32_t pending[2][kThreads / 32]; // of this round, of the next
+};
+
+// How many of the ascending values are below v.
+__device__ __forceinline__ uint32_t count_below(const uint32_t *values,
+						uint32_t v)
 {
-	uint32_t first = 0, behind = 0; // lanes that end before, start before
+	uint32_t nr = 0;
 
 #pragma unroll
-	for (uint32_t d = 16; d; d /= 2) {
-		uint32_t e = __shfl_sync(bale_all_lanes, to + match,
-					 (int)(first + d - 1));
-		uint32_t t =
-			__shfl_sync(bale_all_lanes, to, (int)(behind + d - 1));
-
-		first += e <= from ? d : 0;
-		behind += t < end ? d : 0;
-	}
-	return bale_lanes_below(lane) & bale_lanes_below(behind) &
-	       ~bale_lanes_below(first);
+	for (uint32_t d = kThreads / 2; d; d /= 2)
+		nr += values[nr + d - 1] < v ? d : 0;
+	return nr;
 }
 
-// 32 matches, the lane's being m, by one warp. Lanes behind the last sequence
-// have UINT32_MAX as their place and no match.
-__device__ __forceinline__ void match_step(uint8_t *unit, uint64_t m,
-					   uint32_t lane)
+// Is one of the matches first..behind still to be copied?
+__device__ __forceinline__ bool any_pending(const uint32_t *pending,
+					    uint32_t first, uint32_t behind)
+{
+	for (; first < behind; first = (first | 31) + 1) {
+		uint32_t bits = pending[first / 32] >> (first & 31);
+
+		if (behind - first < 32)
+			bits &= bale_lanes_below(behind - first);
+		if (bits)
+			return true;
+	}
+	return false;
+}
+
+// kThreads matches, this thread's being m.
+__device__ __forceinline__ void match_step(uint8_t *unit, struct Matches *all,
+					   uint64_t m, uint32_t lane)
 {
 	const uint32_t dist = (uint32_t)m & kField;
 	const uint32_t to = (uint32_t)(m >> 20) & kField;
 	const uint32_t match = (uint32_t)(m >> 40);
 	const uint32_t from = to - dist;
-	const uint32_t sources = sources_of(
-		to, match, from, from + (match < dist ? match : dist), lane);
-	uint32_t pending = __ballot_sync(bale_all_lanes, match != 0);
+	bool pending = match != 0;
+	uint32_t bits = __ballot_sync(bale_all_lanes, pending);
 
-	while (pending) {
-		bool ready = (pending >> lane & 1) && !(pending & sources);
+	all->to[threadIdx.x] = to;
+	all->end[threadIdx.x] = to + match;
+	if (lane == 0)
+		all->pending[0][threadIdx.x / 32] = bits;
+	__syncthreads();
+
+	// Those that write some of what this one reads; all are before it.
+	const uint32_t first = count_below(all->end, from + 1);
+	const uint32_t behind =
+		count_below(all->to, from + (match < dist ? match : dist));
+
+	for (uint32_t round = 0;; round ^= 1) {
+		bool ready = pending &&
+			     !any_pending(all->pending[round], first, behind);
 
 		copy_matches(unit, to, dist, ready ? match : 0, lane);
-		pending &= ~__ballot_sync(bale_all_lanes, ready);
-		__syncwarp();
+		pending = pending && !ready;
+		bits = __ballot_sync(bale_all_lanes, pending);
+		if (lane == 0)
+			all->pending[round ^ 1][threadIdx.x / 32] = bits;
+		if (!__syncthreads_or(pending))
+			return;
 	}
 }
 
-__device__ __forceinline__ void match_all(uint8_t *unit, const uint64_t *tokens,
-					  uint32_t nr, uint32_t lane)
+__device__ __forceinline__ void match_all(uint8_t *unit, struct Matches *all,
+					  const uint64_t *tokens, uint32_t nr,
+					  uint32_t lane)
 {
 	const uint64_t none = pack_match(kField, 0, 0);
-	uint64_t next = lane < nr ? tokens[lane] : none;
+	uint64_t next = threadIdx.x < nr ? tokens[threadIdx.x] : none;
 
-	for (uint32_t i = lane; i - lane < nr; i += 32) {
+	for (uint32_t i = threadIdx.x; i - threadIdx.x < nr; i += kThreads) {
 		uint64_t now = next;
 
-		next = i + 32 < nr ? tokens[i + 32] : none;
-		match_step(unit, now, lane);
+		next = i + kThreads < nr ? tokens[i + kThreads] : none;
+		match_step(unit, all, now, lane);
 	}
 }
 
@@ -406,6 +432,7 @@ __global__ __launch_bounds__(kThreads) void copy_kernel(
 	const struct bale_lz4_decode_job job)
 {
 	BALE_DYN_SHARED(uint8_t, shared);
+	__shared__ struct Matches matches;
 	const uint32_t lane = bale_lane(), at = blockIdx.x;
 	const struct bale_lz4_block b = bale_lz4_block_of(job, at);
 	uint64_t *tokens = job.tokens + (size_t)at * job.tokens_stride;
@@ -421,11 +448,10 @@ __global__ __launch_bounds__(kThreads) void copy_kernel(
 	for (uint32_t i = 0; i < nr; i += kThreads)
 		good &= literal_step(unit, b.src, tokens, i, nr, lane);
 	good = __syncthreads_and(good);
-	if (good && threadIdx.x < 32)
-		match_all(unit, tokens, nr, lane);
-	__syncthreads();
-	if (good)
+	if (good) { // the same in all threads
+		match_all(unit, &matches, tokens, nr, lane);
 		write_unit(b.dst, unit, b.cap);
+	}
 	if (threadIdx.x == 0) {
 		job.dst_len[at] = good ? b.cap : 0;
 		if (!good)
@@ -445,7 +471,7 @@ int bale_lz4_decode_split(const struct bale_lz4_decode_job *job)
 				   cudaDevAttrMaxSharedMemoryPerBlockOptin,
 				   dev) != cudaSuccess)
 		return bale_launch_check();
-	if (need + 1024 > (size_t)room)
+	if (need + sizeof(struct Matches) > (size_t)room)
 		return -EOPNOTSUPP;
 	if (cudaFuncSetAttribute(copy_kernel,
 				 cudaFuncAttributeMaxDynamicSharedMemorySize,
