@@ -13,7 +13,7 @@
 namespace
 {
 
-constexpr uint32_t kWarps = 4;
+constexpr uint32_t kWarps = 8;
 constexpr uint32_t kMinMatch = 4;
 // The format's: the last 5 bytes are literals, and no match starts in the last
 // 12.

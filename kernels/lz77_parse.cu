@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which matches are taken: four warps a unit, each a part of it and 32
+// Which matches are taken: eight warps a unit, each a part of it and 32
 // positions at a time. Whether a match gives way to a better one just behind it
 // is asked of each position alone, so the answer needs no history and all lanes
 // find it at once; what is serial is the walk over the matches taken, a few a
-// window. No match crosses from part to part (three places in 64 KiB, a few
+// window. No match crosses from part to part (seven places in 64 KiB, a few
 // bytes each); one warp a unit took three times as long.
 #include "kernels/simt.h"
 #include "kernels/lane.cuh"
@@ -13,8 +13,9 @@
 namespace
 {
 
-constexpr uint32_t kParts = 4;
+constexpr uint32_t kParts = 8;
 constexpr uint32_t kThreads = kParts * 32;
+constexpr uint32_t kMinPart = 4096; // what is shorter is not worth a cut
 
 __device__ __forceinline__ void put_seq(struct bale_seq *seq, uint32_t lit,
 					uint32_t match, uint32_t pos)
@@ -259,7 +260,8 @@ __launch_bounds__(kThreads) void parse_kernel(const struct bale_lz77_job job)
 	const uint32_t lane = bale_lane(), warp = threadIdx.x / 32;
 	const uint32_t unit = blockIdx.x;
 	const uint32_t len = bale_lz77_unit_len(job, unit);
-	const uint32_t size = (len + kThreads - 1) / kThreads * 32;
+	const uint32_t size =
+		max((len + kThreads - 1) / kThreads * 32, kMinPart);
 	// A part has no more sequences than a third of its bytes.
 	const uint32_t gap = size / 3;
 	struct bale_seq *seqs = job.seqs + (size_t)unit * job.seqs_stride;
