@@ -40,10 +40,11 @@ int bale_gd_lanes_finish(struct bale_gd_lanes *w, size_t *ret_len)
 	if (w->full)
 		return -ENOSPC;
 	for (uint32_t lane = 0; lane < BALE_GD_LANES; lane++) {
-		bale_gd_lanes_store(w, w->cur[lane], (uint32_t)w->buf[lane]);
+		bale_gd_lanes_store(w->dst, w->cur[lane],
+				    (uint32_t)w->buf[lane]);
 		/* What the reader has fetched ahead, and never looks at. */
 		if (w->cnt[lane])
-			bale_gd_lanes_store(w, w->next[lane], 0);
+			bale_gd_lanes_store(w->dst, w->next[lane], 0);
 	}
 	*ret_len = (size_t)4 * w->nr_words;
 	return 0;
@@ -54,19 +55,29 @@ int bale_gd_lanes_finish(struct bale_gd_lanes *w, size_t *ret_len)
 void bale_gd_count(struct bale_gd_counts *c, const bale_gd_token *tokens,
 		   size_t nr)
 {
+	/* By literal, or 256 and length; two of them, since one waits for its
+	   own increments in runs. Literals count as a distance, apart. */
+	uint32_t both[2][512] = { { 0 } };
+	uint32_t dist[2 * BALE_GD_DIST_NR] = { 0 };
+	const uint32_t most = BALE_GD_LENGTH_LONG;
+
 	memset(c, 0, sizeof(*c));
 	for (size_t i = 0; i < nr; i++) {
 		uint32_t len = bale_gd_token_len(tokens[i]);
 		uint32_t high = bale_gd_token_high(tokens[i]);
+		uint32_t at = 253 + (len < most ? len : most);
 
-		if (!len) {
-			c->litlen[high]++;
-			continue;
-		}
-		c->litlen[BALE_GD_LEN_FIRST + bale_gd_len_index(len)]++;
-		c->dist[bale_gd_dist_symbol(high)]++;
+		both[i & 1][len ? at : high]++;
+		dist[bale_gd_dist_symbol(high | !high) +
+		     (len ? 0 : BALE_GD_DIST_NR)]++;
 	}
-	c->litlen[BALE_GD_END]++;
+	for (uint32_t v = 0; v < 256; v++)
+		c->litlen[v] = both[0][v] + both[1][v];
+	for (uint32_t n = BALE_GD_LENGTH_MIN; n <= most; n++)
+		c->litlen[BALE_GD_LEN_FIRST + bale_gd_len_index(n)] +=
+			both[0][253 + n] + both[1][253 + n];
+	memcpy(c->dist, dist, sizeof(c->dist));
+	c->litlen[BALE_GD_END] = 1;
 }
 
 static uint32_t count_run(const uint8_t *bits, uint32_t i, uint32_t nr)
@@ -178,14 +189,15 @@ static uint32_t extra_bits(const struct bale_gd_counts *c)
 	return n;
 }
 
-static uint32_t dynamic_bits(const struct bale_gd_block_work *k)
+static uint32_t dynamic_bits(const struct bale_gd_block_work *k,
+			     const struct bale_gd_counts *c)
 {
 	uint32_t n = header_bits(k);
 
 	for (uint32_t s = 0; s < BALE_GD_LITLEN_USED; s++)
-		n += k->counts.litlen[s] * k->litlen.bits[s];
+		n += c->litlen[s] * k->litlen.bits[s];
 	for (uint32_t s = 0; s < BALE_GD_DIST_NR; s++)
-		n += k->counts.dist[s] * k->dist.bits[s];
+		n += c->dist[s] * k->dist.bits[s];
 	return n;
 }
 
@@ -202,72 +214,126 @@ static uint32_t static_bits(const struct bale_gd_counts *c)
 
 /* ---- slots ---- */
 
-struct sink {
-	struct bale_gd_lanes *w;
-	const struct bale_gd_code *litlen, *dist;
-};
+enum { SLOT_BITS = 8, SLOT_LEN = 256 - BALE_GD_LENGTH_MIN };
 
-static inline void put_distance(const struct sink *s, uint32_t lane,
-				bale_gd_token t)
+static uint32_t length_slot(const struct bale_gd_code *c, uint32_t len,
+			    uint32_t *ret_bits)
 {
-	uint32_t dist = bale_gd_token_high(t);
-	uint32_t sym = bale_gd_dist_symbol(dist), n = s->dist->bits[sym];
+	uint32_t idx = bale_gd_len_index(len), sym = BALE_GD_LEN_FIRST + idx;
 
-	bale_gd_lanes_put(s->w, lane,
-			  s->dist->code[sym] | (dist - bale_gd_dist_base(sym))
-						       << n,
+	*ret_bits = c->bits[sym] + bale_gd_len_extra(idx);
+	return c->code[sym] | (len - bale_gd_len_base(idx)) << c->bits[sym];
+}
+
+static void make_slots(struct bale_gd_block_work *k)
+{
+	for (uint32_t v = 0; v < 256; v++)
+		k->slots[v] = (uint32_t)k->litlen.code[v] << SLOT_BITS |
+			      k->litlen.bits[v];
+	for (uint32_t n = BALE_GD_LENGTH_MIN; n < BALE_GD_LENGTH_LONG; n++) {
+		uint32_t bits, v = length_slot(&k->litlen, n, &bits);
+
+		k->slots[SLOT_LEN + n] = v << SLOT_BITS | bits;
+	}
+}
+
+static inline void put_distance(struct bale_gd_lanes *w,
+				const struct bale_gd_code *c, uint32_t lane,
+				uint32_t dist)
+{
+	uint32_t sym = bale_gd_dist_symbol(dist), n = c->bits[sym];
+
+	bale_gd_lanes_put(w, lane,
+			  c->code[sym] | (dist - bale_gd_dist_base(sym)) << n,
 			  n + bale_gd_dist_extra(sym));
 }
 
-/* A literal, or the length of a match. */
-static inline void put_litlen(const struct sink *s, uint32_t lane,
-			      bale_gd_token t)
+/* The slot of a literal, or of the length of a match. */
+static inline uint32_t litlen_slot(const struct bale_gd_block_work *k,
+				   bale_gd_token t, uint32_t *ret_bits)
 {
-	uint32_t len = bale_gd_token_len(t), sym, idx, n;
+	uint32_t len = bale_gd_token_len(t), v;
 
-	if (!len) {
-		sym = bale_gd_token_high(t);
-		bale_gd_lanes_put(s->w, lane, s->litlen->code[sym],
-				  s->litlen->bits[sym]);
-		return;
-	}
-	idx = bale_gd_len_index(len);
-	sym = BALE_GD_LEN_FIRST + idx;
-	n = s->litlen->bits[sym];
-	bale_gd_lanes_put(s->w, lane,
-			  s->litlen->code[sym] | (len - bale_gd_len_base(idx))
-							 << n,
-			  n + bale_gd_len_extra(idx));
+	if (bale_unlikely(len >= BALE_GD_LENGTH_LONG))
+		return length_slot(&k->litlen, len, ret_bits);
+	v = k->slots[len ? SLOT_LEN + len : bale_gd_token_high(t)];
+	*ret_bits = v & ((1 << SLOT_BITS) - 1);
+	return v >> SLOT_BITS;
 }
 
-static void put_tokens(const struct sink *s, const bale_gd_token *tokens,
-		       size_t nr)
+/*
+ * One round of 32 tokens or fewer: first the distances that are due, then
+ * tokens for the lanes that are free; these loops end when they end, whatever
+ * the tokens are. Then the slots, lane by lane. Returns the tokens taken.
+ */
+static size_t put_round(struct bale_gd_lanes *w,
+			const struct bale_gd_block_work *k,
+			const bale_gd_token *tokens, uint32_t *due,
+			uint32_t *pending)
 {
-	bale_gd_token due[BALE_GD_LANES];
-	uint32_t pending = 0, lane = 0;
+	uint32_t v[BALE_GD_LANES], n[BALE_GD_LANES], matches = 0;
+	uint32_t nr = w->nr_words;
+	uint8_t *dst = w->dst;
 	size_t i = 0;
 
+	for (uint32_t m = *pending; m; m &= m - 1) {
+		uint32_t lane = (uint32_t)__builtin_ctz(m);
+		uint32_t sym = bale_gd_dist_symbol(due[lane]);
+		uint32_t bits = k->dist.bits[sym];
+
+		v[lane] = k->dist.code[sym] |
+			  (due[lane] - bale_gd_dist_base(sym)) << bits;
+		n[lane] = bits + bale_gd_dist_extra(sym);
+	}
+	for (uint32_t m = ~*pending; m; m &= m - 1, i++) {
+		uint32_t lane = (uint32_t)__builtin_ctz(m);
+
+		v[lane] = litlen_slot(k, tokens[i], &n[lane]);
+		due[lane] = bale_gd_token_high(tokens[i]);
+		matches |= (uint32_t)(bale_gd_token_len(tokens[i]) != 0)
+			   << lane;
+	}
+	for (uint32_t lane = 0; lane < BALE_GD_LANES; lane++)
+		bale_gd_lanes_put_at(w, lane, v[lane], n[lane], dst, &nr);
+	w->nr_words = nr;
+	*pending = matches;
+	return i;
+}
+
+static void put_tokens(struct bale_gd_lanes *w,
+		       const struct bale_gd_block_work *k,
+		       const bale_gd_token *tokens, size_t nr)
+{
+	uint32_t due[BALE_GD_LANES], pending = 0, lane = 0;
+	size_t i = 0;
+
+	while (nr - i >= BALE_GD_LANES &&
+	       w->max_words - w->nr_words >= BALE_GD_LANES)
+		i += put_round(w, k, tokens + i, due, &pending);
 	for (;; lane = (lane + 1) % BALE_GD_LANES) {
+		uint32_t v, n;
+
 		if (pending >> lane & 1) {
-			put_distance(s, lane, due[lane]);
+			put_distance(w, &k->dist, lane, due[lane]);
 			pending &= ~(1U << lane);
 			continue;
 		}
-		if (i == nr || s->w->full)
+		if (i == nr || w->full)
 			break;
-		put_litlen(s, lane, tokens[i]);
-		due[lane] = tokens[i];
+		v = litlen_slot(k, tokens[i], &n);
+		bale_gd_lanes_put(w, lane, v, n);
+		due[lane] = bale_gd_token_high(tokens[i]);
 		pending |= (uint32_t)(bale_gd_token_len(tokens[i]) != 0)
 			   << lane;
 		i++;
 	}
-	bale_gd_lanes_put(s->w, lane, s->litlen->code[BALE_GD_END],
-			  s->litlen->bits[BALE_GD_END]);
-	for (uint32_t k = 1; k < BALE_GD_LANES; k++) {
-		uint32_t l = (lane + k) % BALE_GD_LANES;
+	bale_gd_lanes_put(w, lane, k->litlen.code[BALE_GD_END],
+			  k->litlen.bits[BALE_GD_END]);
+	for (uint32_t d = 1; d < BALE_GD_LANES; d++) {
+		uint32_t l = (lane + d) % BALE_GD_LANES;
 
 		if (pending >> l & 1)
-			put_distance(s, l, due[l]);
+			put_distance(w, &k->dist, l, due[l]);
 	}
 }
 
@@ -325,20 +391,18 @@ static void make_static(struct bale_gd_block_work *k)
 void bale_gd_block_put(struct bale_gd_lanes *w, struct bale_gd_block_work *k,
 		       const struct bale_gd_block_in *in)
 {
-	struct sink s = { w, &k->litlen, &k->dist };
 	uint32_t dyn, fix, plain, type;
 
-	bale_gd_count(&k->counts, in->tokens, in->nr);
-	bale_gd_code_make(&k->litlen, k->counts.litlen, BALE_GD_LITLEN_NR,
+	bale_gd_code_make(&k->litlen, in->counts->litlen, BALE_GD_LITLEN_NR,
 			  BALE_GD_LITLEN_BITS_ENCODED);
-	bale_gd_code_make(&k->dist, k->counts.dist, BALE_GD_DIST_NR,
+	bale_gd_code_make(&k->dist, in->counts->dist, BALE_GD_DIST_NR,
 			  BALE_GD_CODE_BITS_MAX);
 	make_header(k);
-	dyn = dynamic_bits(k);
-	fix = static_bits(&k->counts);
+	dyn = dynamic_bits(k, in->counts);
+	fix = static_bits(in->counts);
 	/* Bits that both of them have. */
 	plain = (uint32_t)in->len * 8 + BALE_GD_STORED_LEN_BITS -
-		extra_bits(&k->counts);
+		extra_bits(in->counts);
 	if ((int32_t)plain < (int32_t)dyn && (int32_t)plain < (int32_t)fix) {
 		put_stored(w, in);
 		return;
@@ -349,5 +413,6 @@ void bale_gd_block_put(struct bale_gd_lanes *w, struct bale_gd_block_work *k,
 		make_static(k);
 	else
 		put_header(w, k);
-	put_tokens(&s, in->tokens, in->nr);
+	make_slots(k);
+	put_tokens(w, k, in->tokens, in->nr);
 }

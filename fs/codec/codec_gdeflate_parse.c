@@ -149,6 +149,14 @@ static struct found find(struct bale_gd_finder *f, const uint8_t *src,
 	return best;
 }
 
+void bale_gd_finder_enter(struct bale_gd_finder *f, const uint8_t *src,
+			  size_t pos)
+{
+	uint32_t a, b;
+
+	enter(f, src, pos, &a, &b);
+}
+
 static void enter_range(struct bale_gd_finder *f, const uint8_t *src,
 			size_t from, size_t to, size_t len)
 {

@@ -10,7 +10,10 @@
 #define BALE_CODEC_CODEC_GDEFLATE_WRITE_H
 
 #include <stdbool.h>
+#include <string.h>
 
+#include "balefs/compiler.h"
+#include "balefs/le.h"
 #include "fs/codec/codec_gdeflate.h"
 
 /*
@@ -73,45 +76,58 @@ bool bale_gd_lanes_start(struct bale_gd_lanes *w, uint8_t *dst, size_t cap);
 /* 0 and the tile's size, or -ENOSPC. */
 int bale_gd_lanes_finish(struct bale_gd_lanes *w, size_t *ret_len);
 
-static inline void bale_gd_lanes_store(struct bale_gd_lanes *w, uint32_t at,
-				       uint32_t v)
+static inline void bale_gd_lanes_store(uint8_t *dst, uint32_t at, uint32_t v)
 {
-	uint8_t *p = w->dst + (size_t)4 * at;
+	le32 e = le32_put(v);
 
-	p[0] = (uint8_t)v;
-	p[1] = (uint8_t)(v >> 8);
-	p[2] = (uint8_t)(v >> 16);
-	p[3] = (uint8_t)(v >> 24);
+	memcpy(dst + (size_t)4 * at, &e, sizeof(e));
 }
 
 /*
- * A slot of 1 to 31 bits. The reader takes a word for the lane when the bits
- * that it has used pass a multiple of 32 (the first one at once), so that is
- * when the word gets its place, although it is filled later.
+ * A slot of 1 to 31 bits, with *nr words handed out so far and room for one
+ * more. The reader takes a word for the lane when the bits that it has used
+ * pass a multiple of 32 (the first one at once), so that is when the word gets
+ * its place, although it is filled later. Both happen at random: nothing here
+ * branches on them, and a word is written with every slot until it is full.
  */
+static inline void bale_gd_lanes_put_at(struct bale_gd_lanes *w, uint32_t lane,
+					uint32_t v, uint32_t n, uint8_t *dst,
+					uint32_t *nr)
+{
+	uint32_t had = w->cnt[lane], has = had + n;
+	uint32_t cur = w->cur[lane], next = w->next[lane];
+	uint64_t b = w->buf[lane] | (uint64_t)v << had;
+	uint32_t is_full = has >> 5, takes = (had == 0) | (has > 32);
+
+	bale_gd_lanes_store(dst, cur, (uint32_t)b);
+	w->cur[lane] = is_full ? next : cur;
+	w->next[lane] = takes ? *nr : next;
+	w->buf[lane] = b >> (is_full * 32);
+	w->cnt[lane] = has & 31;
+	*nr += takes;
+}
+
 static inline void bale_gd_lanes_put(struct bale_gd_lanes *w, uint32_t lane,
 				     uint32_t v, uint32_t n)
 {
-	uint32_t had = w->cnt[lane], has = had + n;
-	uint64_t b = w->buf[lane] | (uint64_t)v << had;
+	if (bale_unlikely(w->nr_words >= w->max_words)) {
+		uint32_t had = w->cnt[lane];
 
-	if (has >= 32) {
-		bale_gd_lanes_store(w, w->cur[lane], (uint32_t)b);
-		w->cur[lane] = w->next[lane];
-		b >>= 32;
-	}
-	if (!had || has > 32) {
-		if (w->nr_words == w->max_words) {
+		/* No room, unless none is needed. */
+		if (!had || had + n > 32) {
 			w->full = true;
-			w->nr_words--;
+			w->nr_words = w->max_words - 1;
 		}
-		w->next[lane] = w->nr_words++;
 	}
-	w->buf[lane] = b;
-	w->cnt[lane] = has & 31;
+	bale_gd_lanes_put_at(w, lane, v, n, w->dst, &w->nr_words);
 }
 
 /* ---- blocks ---- */
+
+struct bale_gd_counts {
+	uint32_t litlen[BALE_GD_LITLEN_NR];
+	uint32_t dist[BALE_GD_DIST_NR];
+};
 
 /* Tokens of one block, the content that they stand for, and what they count. */
 struct bale_gd_block_in {
@@ -120,18 +136,16 @@ struct bale_gd_block_in {
 	const uint8_t *content;
 	size_t len;
 	bool last;
-};
-
-struct bale_gd_counts {
-	uint32_t litlen[BALE_GD_LITLEN_NR];
-	uint32_t dist[BALE_GD_DIST_NR];
+	const struct bale_gd_counts *counts; /* of tokens */
 };
 
 struct bale_gd_block_work {
-	struct bale_gd_counts counts;
 	struct bale_gd_code litlen, dist, pre;
 	/* The header's list of code lengths, as precode symbols. */
 	uint16_t runs[BALE_GD_LITLEN_NR + BALE_GD_DIST_NR];
+	/* What goes into the slot of a literal, or of a length (at 256 +
+	   length - 3), below BALE_GD_LENGTH_LONG: bits << 8 | how many. */
+	uint32_t slots[512];
 	uint32_t nr_runs;
 	uint32_t nr_litlen, nr_dist, nr_pre;
 };
@@ -160,9 +174,36 @@ struct bale_gd_finder {
 	uint16_t prev[BALE_UNIT_SIZE]; /* the one before with that hash */
 };
 
+enum {
+	BALE_GD_BLOCKS_MAX = 24,
+	/* Costs of symbols are in units of 1/64 bit. */
+	BALE_GD_COST_BIT = 64,
+};
+
+/* A unit's tokens in blocks. */
+struct bale_gd_split {
+	uint32_t nr;
+	uint32_t end[BALE_GD_BLOCKS_MAX]; /* token behind the block's last */
+	struct bale_gd_counts counts[BALE_GD_BLOCKS_MAX];
+	float bits[BALE_GD_BLOCKS_MAX]; /* that the block takes, a guess */
+	float gain[BALE_GD_BLOCKS_MAX]; /* if it were one with the next */
+};
+
+/* One block; as many as pay. nr >= 1. */
+void bale_gd_split_whole(struct bale_gd_split *s, const bale_gd_token *tokens,
+			 size_t nr);
+void bale_gd_split_make(struct bale_gd_split *s, const bale_gd_token *tokens,
+			size_t nr);
+/* What a symbol that comes freq times in total costs. */
+uint32_t bale_gd_symbol_cost(uint32_t freq, uint32_t total);
+
+struct bale_gd_optimal;
+
 struct bale_gd_encoder {
 	struct bale_gd_lanes lanes;
 	struct bale_gd_block_work block;
+	struct bale_gd_split split;
+	struct bale_gd_optimal *optimal; /* made when first needed */
 	struct bale_gd_finder finder;
 	bale_gd_token tokens[BALE_UNIT_SIZE];
 	size_t nr_tokens;
@@ -175,5 +216,12 @@ void bale_gd_parse_greedy(struct bale_gd_encoder *e, const uint8_t *src,
 			  size_t len);
 void bale_gd_parse_lazy(struct bale_gd_encoder *e, const uint8_t *src,
 			size_t len);
+/* After bale_gd_optimal_need(): 0 or -ENOMEM. */
+void bale_gd_parse_optimal(struct bale_gd_encoder *e, const uint8_t *src,
+			   size_t len);
+int bale_gd_optimal_need(struct bale_gd_encoder *e);
+/* Make pos known to later searches; 4 bytes are left there. */
+void bale_gd_finder_enter(struct bale_gd_finder *f, const uint8_t *src,
+			  size_t pos);
 
 #endif

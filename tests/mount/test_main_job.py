@@ -42,7 +42,8 @@ def test_large_extents(rig):
 
 
 def test_every_codec(rig):
-    for codec in ("raw", "lz4", "zstd", "zstd:9", "zstd:3+shuffle4", "lz4+delta2",
+    for codec in ("raw", "lz4", "zstd", "zstd:9", "gdeflate",
+                  "gdeflate:1+shuffle4", "zstd:3+shuffle4", "lz4+delta2",
                   "auto"):
         src = os.path.join(rig.local, codec)
         corpus.make(src, seed=7, nr=60, big=2 << 20)

@@ -2,7 +2,10 @@
 /*
  * codec_speed - what the codecs do with files on one core, beside the same
  * libraries called directly in the same run: MB/s of content (CPU time, best
- * of the passes, ours and theirs in turn) and ratio.
+ * of the passes, ours and theirs in turn) and ratio. Beside gdeflate it is
+ * libdeflate at levels 1, 6 and 12, where that is installed: the same units,
+ * plain DEFLATE. BALEFS_GDEFLATE_READER=scalar, avx2 or avx512 chooses who
+ * decodes gdeflate.
  * usage: codec_speed [-e EXTENT_KIB] [-p PASSES] FILE...
  */
 #include <lz4.h>
@@ -13,6 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 #include <zstd.h>
+#ifdef HAVE_LIBDEFLATE
+#include <libdeflate.h>
+#endif
 
 #include "fs/codec/codec.h"
 
@@ -27,7 +33,7 @@ struct extent {
 	uint8_t *coded;
 	size_t len;
 	uint8_t codec;
-	size_t unit_len[BALE_EXTENT_MAX / BALE_UNIT_SIZE]; /* lz4, direct */
+	size_t unit_len[BALE_EXTENT_MAX / BALE_UNIT_SIZE]; /* direct */
 };
 
 /* Content, cut into extents, and room for what a coder makes of them. */
@@ -38,6 +44,10 @@ struct work {
 	ZSTD_CCtx *cctx;
 	ZSTD_DCtx *dctx;
 	void *lz4;
+#ifdef HAVE_LIBDEFLATE
+	struct libdeflate_compressor *deflate[13]; /* by level */
+	struct libdeflate_decompressor *inflate;
+#endif
 };
 
 typedef void pass_fn(struct work *w, struct bale_codec_policy p);
@@ -99,6 +109,52 @@ static void decode_ours(struct work *w, struct bale_codec_policy p)
 	}
 }
 
+#ifdef HAVE_LIBDEFLATE
+static size_t deflate_unit(struct work *w, int level, const uint8_t *raw,
+			   size_t n, uint8_t *to, size_t cap)
+{
+	static const int levels[] = { 1, 6, 12 };
+	int l = levels[level - 1];
+
+	if (!w->deflate[l])
+		w->deflate[l] = libdeflate_alloc_compressor(l);
+	return libdeflate_deflate_compress(w->deflate[l], raw, n, to, cap);
+}
+
+static void inflate_unit(struct work *w, const uint8_t *coded, size_t len,
+			 uint8_t *to, size_t n)
+{
+	if (libdeflate_deflate_decompress(w->inflate, coded, len, to, n,
+					  NULL)) {
+		fprintf(stderr, "libdeflate does not decode its own\n");
+		exit(1);
+	}
+}
+
+static bool has_deflate(void)
+{
+	return true;
+}
+#else
+static size_t deflate_unit(struct work *w, int level, const uint8_t *raw,
+			   size_t n, uint8_t *to, size_t cap)
+{
+	(void)w, (void)level, (void)raw, (void)n, (void)to, (void)cap;
+	return 0;
+}
+
+static void inflate_unit(struct work *w, const uint8_t *coded, size_t len,
+			 uint8_t *to, size_t n)
+{
+	(void)w, (void)coded, (void)len, (void)to, (void)n;
+}
+
+static bool has_deflate(void)
+{
+	return false;
+}
+#endif
+
 static void encode_direct(struct work *w, struct bale_codec_policy p)
 {
 	for (size_t i = 0; i < w->nr; i++) {
@@ -116,10 +172,18 @@ static void encode_direct(struct work *w, struct bale_codec_policy p)
 
 			if (n > BALE_UNIT_SIZE)
 				n = BALE_UNIT_SIZE;
-			e->unit_len[u] = (size_t)LZ4_compress_fast_extState(
-				w->lz4, (const char *)e->raw + off,
-				(char *)e->coded + e->len, (int)n,
-				(int)(w->cap - e->len), 1);
+			if (p.codec == BALE_CODEC_gdeflate)
+				e->unit_len[u] = deflate_unit(
+					w, p.level, e->raw + off, n,
+					e->coded + e->len, w->cap - e->len);
+			else
+				e->unit_len[u] =
+					(size_t)LZ4_compress_fast_extState(
+						w->lz4,
+						(const char *)e->raw + off,
+						(char *)e->coded + e->len,
+						(int)n, (int)(w->cap - e->len),
+						1);
 			e->len += e->unit_len[u];
 		}
 	}
@@ -142,9 +206,14 @@ static void decode_direct(struct work *w, struct bale_codec_policy p)
 
 			if (n > BALE_UNIT_SIZE)
 				n = BALE_UNIT_SIZE;
-			LZ4_decompress_safe((char *)e->coded + pos,
-					    (char *)w->back + off,
-					    (int)e->unit_len[u], (int)n);
+			if (p.codec == BALE_CODEC_gdeflate)
+				inflate_unit(w, e->coded + pos, e->unit_len[u],
+					     w->back + off, n);
+			else
+				LZ4_decompress_safe((char *)e->coded + pos,
+						    (char *)w->back + off,
+						    (int)e->unit_len[u],
+						    (int)n);
 			pos += e->unit_len[u];
 		}
 	}
@@ -188,7 +257,9 @@ static void measure(struct work *w, const char *text)
 		fprintf(stderr, "%s: no such policy\n", text);
 		exit(1);
 	}
-	direct = p.codec == BALE_CODEC_lz4 || p.codec == BALE_CODEC_zstd;
+	direct = p.codec == BALE_CODEC_lz4 || p.codec == BALE_CODEC_zstd ||
+		 (p.codec == BALE_CODEC_gdeflate && p.level > 0 &&
+		  has_deflate());
 	for (unsigned int pass = 0; pass < nr_passes; pass++) {
 		rate[0] = mb_per_s(w, encode_ours, p, rate[0]);
 		r[0] = ratio(w);
@@ -203,7 +274,7 @@ static void measure(struct work *w, const char *text)
 		snprintf(shown[0], sizeof(shown[0]), "%.0f", rate[2]);
 		snprintf(shown[1], sizeof(shown[1]), "%.0f", rate[3]);
 	}
-	printf("  %-8s %8.0f %8s %8.0f %8s %8.3f", text, rate[0], shown[0],
+	printf("  %-11s %8.0f %8s %8.0f %8s %8.3f", text, rate[0], shown[0],
 	       rate[1], shown[1], r[0]);
 	if (direct)
 		printf(" %8.3f", r[1]);
@@ -237,8 +308,11 @@ static void cut(struct work *w, const uint8_t *data, size_t len)
 
 static void measure_file(struct work *w, const char *path)
 {
-	static const char *const policies[] = { "lz4", "zstd:1", "zstd:3",
-						"zstd:9", "auto" };
+	static const char *const policies[] = {
+		"lz4",	      "gdeflate:-1", "gdeflate:1",
+		"gdeflate:2", "gdeflate:3",  "zstd:1",
+		"zstd:3",     "zstd:9",	     "auto",
+	};
 	uint8_t *data = malloc(FILE_MAX);
 	FILE *f = fopen(path, "rb");
 	struct bale_codec_policy none = { 0 };
@@ -253,8 +327,8 @@ static void measure_file(struct work *w, const char *path)
 	for (unsigned int pass = 0; pass < nr_passes; pass++)
 		rate = mb_per_s(w, copy, none, rate);
 	printf("%s: %zu bytes, copy %.0f MB/s\n", path, len, rate);
-	printf("  %-8s %8s %8s %8s %8s %8s %8s\n", "policy", "encode", "direct",
-	       "decode", "direct", "ratio", "direct");
+	printf("  %-11s %8s %8s %8s %8s %8s %8s\n", "policy", "encode",
+	       "direct", "decode", "direct", "ratio", "direct");
 	for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++)
 		measure(w, policies[i]);
 	for (size_t i = 0; i < w->nr; i++)
@@ -288,8 +362,18 @@ int main(int argc, char **argv)
 	}
 	if (!w.cctx || !w.dctx || !w.lz4)
 		die("memory");
+#ifdef HAVE_LIBDEFLATE
+	w.inflate = libdeflate_alloc_decompressor();
+	if (!w.inflate)
+		die("memory");
+#endif
 	for (int i = optind; i < argc; i++)
 		measure_file(&w, argv[i]);
+#ifdef HAVE_LIBDEFLATE
+	for (size_t i = 0; i < sizeof(w.deflate) / sizeof(w.deflate[0]); i++)
+		libdeflate_free_compressor(w.deflate[i]);
+	libdeflate_free_decompressor(w.inflate);
+#endif
 	free(w.lz4);
 	ZSTD_freeDCtx(w.dctx);
 	ZSTD_freeCCtx(w.cctx);

@@ -218,6 +218,27 @@ static void lengths_and_distances(void **state)
 	}
 }
 
+/* What a level is for: each is smaller than the one before, and only level 1
+ * pays for a change of content with a code that fits neither. */
+static void higher_levels_are_smaller(void **state)
+{
+	static uint8_t content[UNIT], tile[CODED_MAX];
+	size_t n[4], halves = 0;
+
+	(void)state;
+	for (size_t i = 0; i < UNIT; i++)
+		content[i] =
+			(uint8_t)(i < UNIT / 2 ? 'a' + rnd(16) : 200 + rnd(16));
+	for (size_t i = 2000; i < UNIT; i += 40)
+		memcpy(content + i, content + i - 2000 + rnd(1900), 10);
+	for (size_t i = 0; i < 4; i++)
+		n[i] = encode(levels[i], content, UNIT, tile);
+	assert_true(n[1] < n[0] + n[0] / 4 && n[2] < n[1] && n[3] < n[2]);
+	/* Two halves of 4 bits a byte, where one code would need 5. */
+	halves = encode(-1, content, UNIT / 2, tile);
+	assert_true(n[0] < 2 * halves + 256 && n[0] < UNIT / 2 + UNIT / 16);
+}
+
 /* ---- tiles made by hand ---- */
 
 struct made {
@@ -618,6 +639,7 @@ int main(void)
 		cmocka_unit_test(codes_are_complete),
 		cmocka_unit_test(sizes_round_trip),
 		cmocka_unit_test(structured_data_round_trips),
+		cmocka_unit_test(higher_levels_are_smaller),
 		cmocka_unit_test(codes_of_15_bits),
 		cmocka_unit_test(slots_of_31_bits),
 		cmocka_unit_test(far_distances),
