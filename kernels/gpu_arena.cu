@@ -83,29 +83,27 @@ size_t report_len(uint32_t n)
 size_t cut_device(struct bale_gpu *g, uint32_t n)
 {
 	const size_t bytes = static_cast<size_t>(n) * BALE_UNIT_SIZE;
-	struct bale_gpu_shared *sh = &g->shared;
 	Cutter c = { g->d_all, 0 };
 
-	c.take(&sh->coded, bytes);
-	c.take(&sh->second, bytes);
-	c.take(&sh->filtered, bytes);
-	c.take(&sh->filtered_at, n);
-	cut_units(&c, &sh->u, n);
-	cut_units(&c, &sh->v, n);
-	c.take(&sh->unit_off, n);
-	c.take(&sh->plain, n);
-	sh->temp_len = temp_of(n);
-	c.take(&sh->temp, sh->temp_len);
+	g->temp_len = temp_of(n);
 	for (uint32_t i = 0; i < g->cfg.nr_slots; i++) {
 		struct bale_gpu_slot *s = &g->slots[i];
 		uint8_t *report = nullptr;
 
 		c.take(&s->d_in, bytes);
 		c.take(&s->d_out, bytes);
+		c.take(&s->coded, bytes);
+		c.take(&s->filtered, bytes);
+		c.take(&s->temp, g->temp_len);
 		c.take(&s->d_jobs, n);
 		c.take(&report, report_len(n));
 		s->d_report =
 			reinterpret_cast<struct bale_gpu_report *>(report);
+		c.take(&s->filtered_at, n);
+		cut_units(&c, &s->u, n);
+		cut_units(&c, &s->v, n);
+		c.take(&s->unit_off, n);
+		c.take(&s->plain, n);
 	}
 	return c.used;
 }

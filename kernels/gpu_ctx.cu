@@ -52,37 +52,38 @@ int wait_event(struct bale_gpu *g, cudaEvent_t ev, uint64_t until)
 	}
 }
 
-// After a failure in the middle of queueing: what was queued must end before
+// After a failure in the middle of a batch: what was queued must end before
 // anybody may have its memory.
-int drain(struct bale_gpu *g, int r)
+int drain(struct bale_gpu *g, struct bale_gpu_slot *s, int r)
 {
 	uint64_t until = now_ns() + kDrainNs;
+	cudaEvent_t ends[] = { s->up, s->report, s->down };
+	cudaStream_t streams[] = { g->up, s->compute, g->down };
+	int err = is_lost(g) ? -ENODEV : 0;
 
-	for (;;) {
-		int q = bale_gpu_quiet(g);
-
-		if (q == -ENODEV || is_lost(g))
-			return -ENODEV;
-		if (!q)
-			return r;
-		if (now_ns() >= until) {
-			__atomic_store_n(&g->lost, true, __ATOMIC_RELAXED);
-			return -ENODEV;
-		}
-		nap();
+	for (int i = 0; i < 3 && !err; i++) {
+		err = bale_gpu_error(g, cudaEventRecord(ends[i], streams[i]));
+		if (!err)
+			err = wait_event(g, ends[i], until);
 	}
+	if (!err)
+		return r;
+	__atomic_store_n(&g->lost, true, __ATOMIC_RELAXED);
+	return -ENODEV;
 }
 
 int open_streams(struct bale_gpu *g)
 {
 	int least = 0, most = 0, r;
-	cudaStream_t *all[] = { &g->up, &g->compute, &g->down };
 
 	r = bale_gpu_error(g, cudaDeviceGetStreamPriorityRange(&least, &most));
-	for (cudaStream_t *st : all) {
-		if (!r)
-			r = bale_gpu_error(
-				g, cudaStreamCreateWithPriority(
+	for (uint32_t i = 0; i < g->cfg.nr_slots + 2 && !r; i++) {
+		cudaStream_t *st = i == 0 ? &g->up :
+				   i == 1 ? &g->down :
+					    &g->slots[i - 2].compute;
+
+		r = bale_gpu_error(g,
+				   cudaStreamCreateWithPriority(
 					   st, cudaStreamNonBlocking,
 					   g->cfg.low_priority ? least : most));
 	}
@@ -211,14 +212,15 @@ void bale_gpu_limits_get(const struct bale_gpu *g, struct bale_gpu_limits *ret)
 
 int bale_gpu_quiet(struct bale_gpu *g)
 {
-	cudaStream_t all[] = { g->up, g->compute, g->down };
-
 	if (cudaSetDevice(static_cast<int>(g->cfg.device)) != cudaSuccess) {
 		(void)cudaGetLastError();
 		return -ENODEV;
 	}
-	for (cudaStream_t st : all) {
-		cudaError_t err = cudaStreamQuery(st);
+	for (uint32_t i = 0; i < g->cfg.nr_slots + 2; i++) {
+		cudaError_t err =
+			cudaStreamQuery(i == 0 ? g->up :
+					i == 1 ? g->down :
+						 g->slots[i - 2].compute);
 
 		if (err == cudaErrorNotReady) {
 			(void)cudaGetLastError();
@@ -234,13 +236,16 @@ int bale_gpu_quiet(struct bale_gpu *g)
 
 void bale_gpu_close(struct bale_gpu *g)
 {
-	cudaStream_t all[] = { g->up, g->compute, g->down };
-
 	(void)cudaSetDevice(static_cast<int>(g->cfg.device));
 	close_events(g);
-	for (cudaStream_t st : all)
+	for (uint32_t i = 0; i < g->cfg.nr_slots + 2; i++) {
+		cudaStream_t st = i == 0 ? g->up :
+				  i == 1 ? g->down :
+					   g->slots[i - 2].compute;
+
 		if (st)
 			(void)cudaStreamDestroy(st);
+	}
 	bale_gpu_arena_close(g);
 	// A sticky error lives as long as the context.
 	if (is_lost(g))
@@ -266,7 +271,7 @@ int bale_gpu_submit(struct bale_gpu *g, uint32_t slot, struct bale_gpu_batch *b)
 		return r;
 	r = bale_gpu_queue(g, s, b, &any);
 	if (r)
-		return any ? drain(g, r) : r;
+		return any ? drain(g, s, r) : r;
 	s->b = b;
 	s->busy = true;
 	s->phase = s->BALE_GPU_COMPUTES;
@@ -302,7 +307,7 @@ int bale_gpu_wait(struct bale_gpu *g, uint32_t slot, uint64_t timeout_ns,
 	if (r == -ETIMEDOUT)
 		return r;
 	if (r && r != -ENODEV)
-		r = drain(g, r);
+		r = drain(g, s, r);
 	s->busy = false;
 	if (!r)
 		bale_gpu_deliver(g, s);

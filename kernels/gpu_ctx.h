@@ -4,11 +4,12 @@
  * memory, gpu_queue.cu what a batch puts onto the streams, gpu_ctx.cu the rest.
  * Nothing else touches devices, streams and memory.
  *
- * Three streams for all slots: copies up, kernels, copies down. A batch goes
- * up, is computed when that is done (an event), and its results - a few bytes
- * an extent - go down; then, and only when wait() has seen them, the bytes.
- * So kernels of one slot run beside copies of others. Kernels of two batches
- * never overlap, so that all that only they use exists once: `shared`.
+ * A stream for the copies up and one for those down, for all slots, and one for
+ * each slot's kernels: a batch is too small to fill a large device, those of
+ * all slots are not. A batch goes up, is computed when that is done (an event),
+ * and its results - a few bytes an extent - come down on its own stream. Only
+ * when wait() has seen them the bytes are put onto the stream down, so that
+ * nothing there ever waits for a kernel.
  */
 #ifndef BALE_GPU_CTX_H
 #define BALE_GPU_CTX_H
@@ -24,6 +25,9 @@ enum {
 	BALE_GPU_UNITS_MAX = 1024,
 	/* Of extents in a slot's buffers, and of payloads. */
 	BALE_GPU_ALIGN = 16,
+	/* Shorter ones are collected by the CPU: a copy of its own costs the
+	   copy engine as much as 64 KiB do. */
+	BALE_GPU_COPY_MIN = 64 << 10,
 };
 
 /* Copies of one batch in one direction; neighbours are one. */
@@ -52,6 +56,13 @@ struct bale_gpu_slot {
 	uint8_t *d_in, *d_out;
 	struct bale_unit_job *d_jobs;
 	struct bale_gpu_report *d_report;
+	uint8_t *coded;		/* a place of 64 KiB a unit */
+	uint8_t *filtered;	/* the same */
+	struct bale_units u, v; /* v: dst, dst_len, status only */
+	void **filtered_at;
+	uint64_t *unit_off;
+	struct bale_unit_plain *plain;
+	uint8_t *temp;
 	/* pinned */
 	uint8_t *h_in, *h_out;
 	struct bale_unit_job *h_jobs;
@@ -59,19 +70,8 @@ struct bale_gpu_slot {
 	/* plain */
 	struct bale_gpu_copies copies;
 	bool *staged; /* decode: the extent goes down into h_out */
+	cudaStream_t compute;
 	cudaEvent_t up, begin, end, report, down;
-};
-
-/* Device memory of whichever batch is computed. */
-struct bale_gpu_shared {
-	uint8_t *coded, *second; /* a slot of 64 KiB a unit, each */
-	struct bale_units u, v;	 /* v: dst, dst_len, status only */
-	uint8_t *filtered;
-	void **filtered_at;
-	uint64_t *unit_off;
-	struct bale_unit_plain *plain;
-	uint8_t *temp;
-	size_t temp_len;
 };
 
 struct bale_gpu_pinned {
@@ -85,11 +85,11 @@ struct bale_gpu {
 	struct bale_gpu_limits limits;
 	size_t slot_bytes; /* of each buffer of a slot */
 	size_t report_len;
-	cudaStream_t up, compute, down;
+	cudaStream_t up, down;
 	bool batch_copies;    /* the driver takes lists of copies; atomic */
 	bool lost;	      /* atomic */
-	pthread_mutex_t lock; /* compute's order, pinned */
-	struct bale_gpu_shared shared;
+	pthread_mutex_t lock; /* pinned, nr_pinned */
+	size_t temp_len;      /* of a slot */
 	struct bale_gpu_slot slots[BALE_GPU_SLOTS_MAX];
 	struct bale_gpu_pinned pinned[BALE_GPU_RANGES_MAX_PINNED];
 	size_t nr_pinned;

@@ -98,6 +98,8 @@ void list_sources(struct bale_gpu *g, struct bale_gpu_slot *s,
 		pthread_mutex_lock(&g->lock);
 		where = bale_gpu_where(g, src, x->src_len);
 		pthread_mutex_unlock(&g->lock);
+		if (x->src_len < BALE_GPU_COPY_MIN)
+			where = -1;
 		if (where < 0) {
 			memcpy(s->h_in + off, src, x->src_len);
 			src = s->h_in + off;
@@ -159,33 +161,30 @@ int queue_up(struct bale_gpu *g, struct bale_gpu_slot *s,
 	return r;
 }
 
-// Lock held: from here to queue_report() kernels of one batch only.
 int begin_compute(struct bale_gpu *g, struct bale_gpu_slot *s)
 {
-	int r = bale_gpu_error(g, cudaStreamWaitEvent(g->compute, s->up, 0));
+	int r = bale_gpu_error(g, cudaStreamWaitEvent(s->compute, s->up, 0));
 
 	if (!r)
-		r = bale_gpu_error(g, cudaEventRecord(s->begin, g->compute));
+		r = bale_gpu_error(g, cudaEventRecord(s->begin, s->compute));
 	if (!r)
 		r = bale_gpu_error(g, cudaMemsetAsync(s->d_report, 0,
 						      sizeof(*s->d_report),
-						      g->compute));
+						      s->compute));
 	return r;
 }
 
 int queue_report(struct bale_gpu *g, struct bale_gpu_slot *s)
 {
-	int r = bale_gpu_error(g, cudaEventRecord(s->end, g->compute));
+	int r = bale_gpu_error(g, cudaEventRecord(s->end, s->compute));
 
-	if (!r)
-		r = bale_gpu_error(g, cudaStreamWaitEvent(g->down, s->end, 0));
 	if (!r)
 		r = bale_gpu_error(g, cudaMemcpyAsync(s->h_report, s->d_report,
 						      g->report_len,
 						      cudaMemcpyDeviceToHost,
-						      g->down));
+						      s->compute));
 	if (!r)
-		r = bale_gpu_error(g, cudaEventRecord(s->report, g->down));
+		r = bale_gpu_error(g, cudaEventRecord(s->report, s->compute));
 	return r;
 }
 
@@ -200,57 +199,47 @@ struct bale_device_opts opts_of(const struct bale_gpu_batch *b)
 	return o; // filters are the engine's steps, not the codec's
 }
 
-int decode_units(struct bale_gpu *g, const struct bale_device_opts *o,
-		 uint32_t nr, void *const *src, const uint32_t *src_len,
-		 const struct bale_units *to, const uint32_t *cap)
-{
-	return bale_device_decode(o, nr, src, src_len, to->dst, cap,
-				  to->dst_len, to->status, g->shared.temp,
-				  g->shared.temp_len, g->compute);
-}
-
-// Decode what was coded, from its slots into others, and compare.
+// Decode what was coded, from its places into d_out, which is free until the
+// payloads are gathered there, and compare.
 int verify(struct bale_gpu *g, struct bale_gpu_slot *s,
 	   const struct bale_device_opts *o, const struct bale_units *u)
 {
-	struct bale_gpu_shared *sh = &g->shared;
-	int r = bale_unit_slots(s->nr_units, sh->second, BALE_UNIT_SIZE,
-				sh->v.dst, g->compute);
+	int r = bale_unit_slots(s->nr_units, s->d_out, BALE_UNIT_SIZE, s->v.dst,
+				s->compute);
 
 	if (!r)
-		r = decode_units(g, o, s->nr_units, u->dst, u->dst_len, &sh->v,
-				 u->src_len);
+		r = bale_device_decode(o, s->nr_units, u->dst, u->dst_len,
+				       s->v.dst, u->src_len, s->v.dst_len,
+				       s->v.status, s->temp, g->temp_len,
+				       s->compute);
 	if (!r)
 		r = bale_unit_verify(u,
-				     const_cast<const void *const *>(sh->v.dst),
-				     sh->v.dst_len, sh->v.status,
-				     &s->d_report->mismatches, g->compute);
+				     const_cast<const void *const *>(s->v.dst),
+				     s->v.dst_len, s->v.status,
+				     &s->d_report->mismatches, s->compute);
 	return r;
 }
 
 // The units' sources become their filtered bytes.
-int filter(struct bale_gpu *g, uint32_t nr, unsigned int id,
-	   struct bale_units *u)
+int filter(struct bale_gpu_slot *s, unsigned int id, struct bale_units *u)
 {
-	struct bale_gpu_shared *sh = &g->shared;
-	int r = bale_unit_slots(nr, sh->filtered, BALE_UNIT_SIZE,
-				sh->filtered_at, g->compute);
+	int r = bale_unit_slots(s->nr_units, s->filtered, BALE_UNIT_SIZE,
+				s->filtered_at, s->compute);
 
 	if (!r)
-		r = bale_unit_filter(id, nr,
+		r = bale_unit_filter(id, s->nr_units,
 				     const_cast<const void *const *>(u->src),
-				     u->src_len, sh->filtered_at,
-				     BALE_UNIT_SIZE, g->compute);
-	u->src = const_cast<const void **>(sh->filtered_at);
+				     u->src_len, s->filtered_at, BALE_UNIT_SIZE,
+				     s->compute);
+	u->src = const_cast<const void **>(s->filtered_at);
 	return r;
 }
 
 int compute_encode(struct bale_gpu *g, struct bale_gpu_slot *s,
 		   const struct bale_gpu_batch *b)
 {
-	struct bale_gpu_shared *sh = &g->shared;
 	struct bale_device_opts o = opts_of(b);
-	struct bale_units u = sh->u;
+	struct bale_units u = s->u;
 	struct bale_unit_result *res = bale_gpu_results(s->d_report);
 	struct bale_unit_pack pack = {};
 	int r;
@@ -259,57 +248,56 @@ int compute_encode(struct bale_gpu *g, struct bale_gpu_slot *s,
 	pack.align = BALE_GPU_ALIGN;
 	pack.codec = b->codec;
 	pack.packed_cap = g->slot_bytes;
-	r = bale_unit_cut(s->d_jobs, b->nr, s->d_in, g->slot_bytes, sh->coded,
-			  BALE_UNIT_SIZE, &u, g->compute);
+	r = bale_unit_cut(s->d_jobs, b->nr, s->d_in, g->slot_bytes, s->coded,
+			  BALE_UNIT_SIZE, &u, s->compute);
 	if (!r)
 		r = bale_unit_probe(&u, bale_gpu_looks(g, s->d_report),
-				    !b->filter, g->compute);
+				    !b->filter, s->compute);
 	if (!r && b->filter)
-		r = filter(g, s->nr_units, b->filter, &u);
+		r = filter(s, b->filter, &u);
 	if (!r)
 		r = bale_device_encode(&o, u.nr, u.src, u.src_len, u.dst,
-				       u.dst_cap, u.dst_len, u.status, sh->temp,
-				       sh->temp_len, g->compute);
+				       u.dst_cap, u.dst_len, u.status, s->temp,
+				       g->temp_len, s->compute);
 	if (!r && g->cfg.verify)
 		r = verify(g, s, &o, &u);
 	if (!r)
 		r = bale_unit_scan(s->d_jobs, b->nr, &u, &pack, res,
-				   sh->unit_off, &s->d_report->packed_len,
-				   g->compute);
+				   s->unit_off, &s->d_report->packed_len,
+				   s->compute);
 	if (!r)
 		r = bale_unit_gather(s->d_jobs, b->nr, &u, s->d_in, res,
-				     sh->unit_off, s->d_out, g->compute);
+				     s->unit_off, s->d_out, s->compute);
 	if (!r)
-		r = bale_unit_crc(res, b->nr, s->d_out, g->compute);
+		r = bale_unit_crc(res, b->nr, s->d_out, s->compute);
 	return r;
 }
 
 int compute_decode(struct bale_gpu *g, struct bale_gpu_slot *s,
 		   const struct bale_gpu_batch *b)
 {
-	struct bale_gpu_shared *sh = &g->shared;
 	struct bale_device_opts o = opts_of(b);
-	struct bale_units u = sh->u;
-	uint8_t *slots = b->filter ? sh->second : nullptr;
+	struct bale_units u = s->u;
+	uint8_t *slots = b->filter ? s->filtered : nullptr;
 	int r;
 
 	u.nr = s->nr_units;
 	r = bale_unit_split(s->d_jobs, b->nr, s->d_in, g->slot_bytes, s->d_out,
-			    g->slot_bytes, slots, BALE_UNIT_SIZE, &u, sh->plain,
-			    g->compute);
+			    g->slot_bytes, slots, BALE_UNIT_SIZE, &u, s->plain,
+			    s->compute);
 	if (!r)
 		r = bale_device_decode(&o, u.nr, u.src, u.src_len, u.dst,
-				       u.dst_cap, u.dst_len, u.status, sh->temp,
-				       sh->temp_len, g->compute);
+				       u.dst_cap, u.dst_len, u.status, s->temp,
+				       g->temp_len, s->compute);
 	if (!r)
-		r = bale_unit_copy_plain(&u, sh->plain, g->compute);
+		r = bale_unit_copy_plain(&u, s->plain, s->compute);
 	if (!r && b->filter)
 		r = bale_unit_restore(b->filter, s->d_jobs, b->nr, &u, s->d_out,
 				      g->slot_bytes, slots, BALE_UNIT_SIZE,
-				      g->compute);
+				      s->compute);
 	if (!r)
 		r = bale_unit_fold(s->d_jobs, b->nr, &u,
-				   bale_gpu_results(s->d_report), g->compute);
+				   bale_gpu_results(s->d_report), s->compute);
 	return r;
 }
 
@@ -420,14 +408,12 @@ int bale_gpu_queue(struct bale_gpu *g, struct bale_gpu_slot *s,
 	r = queue_up(g, s, b);
 	if (r)
 		return r;
-	pthread_mutex_lock(&g->lock);
 	r = begin_compute(g, s);
 	if (!r)
 		r = b->op == BALE_JOB_ENCODE ? compute_encode(g, s, b) :
 					       compute_decode(g, s, b);
 	if (!r)
 		r = queue_report(g, s);
-	pthread_mutex_unlock(&g->lock);
 	return r;
 }
 

@@ -48,7 +48,7 @@ static const char usage[] =
 	"        suid, dev          honour set-uid files, devices; root only\n"
 	"        gpu=WHICH          auto: GPUs where they are faster; off; or\n"
 	"                           numbers of devices, such as 0+1\n"
-	"        gpu_mem=SIZE       memory to take on each (1G)\n"
+	"        gpu_mem=SIZE       memory to take on each\n"
 	"        gpu_share=PERCENT  of each one's time to take at most (100)\n"
 	"        threads=N          compressing threads (as many as cores)\n"
 	"        max_threads=N      threads that serve requests\n"

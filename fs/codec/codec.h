@@ -49,7 +49,7 @@ enum bale_gpu_mode {
 struct bale_gpu_options {
 	enum bale_gpu_mode mode;
 	uint64_t devices;	/* a bit each; 0: all that there are */
-	uint64_t mem_bytes;	/* of each device; 0: 1 GiB */
+	uint64_t mem_bytes;	/* of each device; 0: a 16th, 1 to 4 GiB */
 	unsigned int share;	/* percent of each device's time; 0: 100 */
 	unsigned int nr_slots;	/* 0: 4 */
 	uint32_t slot_units;	/* 0: by memory */

@@ -16,7 +16,12 @@ enum {
 	QUIET_POLL_MS = 50,
 	RETRY_MAX_S = 300,
 };
-#define MEM_DEFAULT ((uint64_t)1 << 30)
+/*
+ * Taken without being told: a 16th of the device within these. Batches under
+ * way at once are what fills a large device, and each takes 16 times its bytes.
+ */
+#define MEM_MIN ((uint64_t)1 << 30)
+#define MEM_MAX ((uint64_t)4 << 30)
 
 /* Wait on keep; false: the engine ends. */
 static bool nap(struct bale_gpu_dev *d, uint64_t ns)
@@ -37,10 +42,21 @@ static bool nap(struct bale_gpu_dev *d, uint64_t ns)
 	return !stop;
 }
 
+static uint64_t default_mem(struct bale_gpu_dev *d)
+{
+	struct bale_gpu_info info;
+	uint64_t mem;
+
+	if (d->e->ops->info(d->idx, &info))
+		return MEM_MIN;
+	mem = info.mem_bytes / 16;
+	return mem < MEM_MIN ? MEM_MIN : mem > MEM_MAX ? MEM_MAX : mem;
+}
+
 static int open_device(struct bale_gpu_dev *d, struct bale_gpu **ret)
 {
 	const struct bale_gpu_options *o = &d->e->o;
-	uint64_t mem = o->mem_bytes ? o->mem_bytes : MEM_DEFAULT;
+	uint64_t mem = o->mem_bytes ? o->mem_bytes : default_mem(d);
 	struct bale_gpu_config cfg = {
 		.struct_size = sizeof(cfg),
 		.device = d->idx,

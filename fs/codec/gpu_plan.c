@@ -17,6 +17,9 @@ enum {
 	/* An extent takes a unit of a slot, however short: below this most of
 	   what the device does for it would be for nothing. */
 	LEN_MIN = 4096,
+	/* Of a piece, where a batch is divided among idle slots: below this the
+	   fixed time of each is most of it. */
+	PIECE_UNITS_MIN = 64,
 };
 
 /*
@@ -38,7 +41,9 @@ struct kind {
 struct maker {
 	struct bale_gpu_engine *e;
 	struct bale_gpu_dev *dev;
-	uint32_t slot_units;
+	uint32_t slot_units;  /* at most, in a piece */
+	unsigned int nr_idle; /* slots with nothing to do */
+	uint64_t units;	      /* of all jobs that the device could do */
 	struct kind kinds[KINDS_MAX];
 	size_t nr_kinds;
 	double share; /* of each kind's bytes that goes to the device */
@@ -98,9 +103,9 @@ static struct kind *find_kind(struct maker *m, const struct kind *k, bool add)
 }
 
 /* The device that would be done first; NULL: none is ready. */
-static struct bale_gpu_dev *pick_dev(struct bale_gpu_engine *e,
-				     double *ret_wait_ns, uint32_t *ret_units)
+static struct bale_gpu_dev *pick_dev(struct maker *m, double *ret_wait_ns)
 {
+	struct bale_gpu_engine *e = m->e;
 	unsigned int nr =
 		atomic_load_explicit(&e->nr_devs, memory_order_acquire);
 	struct bale_gpu_dev *best = NULL;
@@ -121,12 +126,16 @@ static struct bale_gpu_dev *pick_dev(struct bale_gpu_engine *e,
 		    (!best || wait < *ret_wait_ns)) {
 			best = d;
 			*ret_wait_ns = wait;
-			*ret_units = d->limits.slot_units;
+			m->slot_units = d->limits.slot_units;
+			m->nr_idle = bale_list_empty(&d->queue) &&
+						     d->in_use < d->nr_slots ?
+					     d->nr_slots - d->in_use :
+					     0;
 		}
 		bale_mutex_unlock(&d->lock);
 	}
-	if (best && *ret_units > BALE_GPU_PIECE_UNITS)
-		*ret_units = BALE_GPU_PIECE_UNITS;
+	if (best && m->slot_units > BALE_GPU_PIECE_UNITS)
+		m->slot_units = BALE_GPU_PIECE_UNITS;
 	return best;
 }
 
@@ -250,6 +259,9 @@ static bool add_to_piece(struct maker *m, struct kind *k, struct bale_job *j,
 	return true;
 }
 
+static_assert((int)PIECE_UNITS_MIN * BALE_UNIT_SIZE >= (int)BALE_EXTENT_MAX,
+	      "an extent fits any piece");
+
 static void distribute(struct maker *m, struct bale_job *jobs, size_t nr,
 		       struct bale_gpu_plan *pl)
 {
@@ -267,6 +279,21 @@ static void distribute(struct maker *m, struct bale_job *jobs, size_t nr,
 		end_piece(m, &m->kinds[i], pl);
 }
 
+/* All idle slots work on the one batch, and its copies run beside its
+ * kernels. */
+static void spread(struct maker *m)
+{
+	uint64_t each;
+
+	if (!m->nr_idle)
+		return;
+	each = (m->units + m->nr_idle - 1) / m->nr_idle;
+	if (each < PIECE_UNITS_MIN)
+		each = PIECE_UNITS_MIN;
+	if (each < m->slot_units)
+		m->slot_units = (uint32_t)each;
+}
+
 void bale_gpu_plan_free(struct bale_gpu_plan *p)
 {
 	bale_list_for_each_safe(n, &p->pieces)
@@ -282,7 +309,7 @@ int bale_gpu_plan_make(struct bale_gpu_engine *e, struct bale_job *jobs,
 
 	memset(ret, 0, sizeof(*ret));
 	bale_list_init(&ret->pieces);
-	m.dev = pick_dev(e, &wait, &m.slot_units);
+	m.dev = pick_dev(&m, &wait);
 	if (!m.dev)
 		return 0;
 	for (size_t i = 0; i < nr; i++) {
@@ -290,9 +317,12 @@ int bale_gpu_plan_make(struct bale_gpu_engine *e, struct bale_job *jobs,
 
 		if (kind_of(&m, &jobs[i], &this))
 			k = find_kind(&m, &this, true);
-		if (k)
-			k->bytes += content(&jobs[i]);
+		if (!k)
+			continue;
+		k->bytes += content(&jobs[i]);
+		m.units += bale_units_nr(content(&jobs[i]));
 	}
+	spread(&m);
 	if (m.nr_kinds)
 		m.share = choose_share(&m, wait);
 	if (m.share <= 0)

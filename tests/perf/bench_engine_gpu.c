@@ -81,23 +81,33 @@ static void load(char **files, int nr, size_t len)
 	nr_extents = have / EXT;
 }
 
+/* A batch has its own jobs, so it is under way once at most. */
+struct flight {
+	bool busy; /* gate.lock */
+};
+static struct flight *flights;
+
 static void batch_done(void *arg)
 {
-	(void)arg;
+	struct flight *f = arg;
+
 	bale_mutex_lock(&gate.lock);
 	gate.flying--;
+	f->busy = false;
 	bale_cond_signal(&gate.cond);
 	bale_mutex_unlock(&gate.lock);
 }
 
-static void submit(struct bale_engine *e, struct bale_job *jobs, size_t nr)
+static void submit(struct bale_engine *e, struct bale_job *jobs, size_t nr,
+		   struct flight *f)
 {
 	bale_mutex_lock(&gate.lock);
-	while (gate.flying >= o.queue)
+	while (gate.flying >= o.queue || f->busy)
 		bale_cond_wait(&gate.cond, &gate.lock);
 	gate.flying++;
+	f->busy = true;
 	bale_mutex_unlock(&gate.lock);
-	if (e->ops->submit(e, jobs, nr, batch_done, NULL)) {
+	if (e->ops->submit(e, jobs, nr, batch_done, f)) {
 		fprintf(stderr, "submit failed\n");
 		exit(1);
 	}
@@ -122,11 +132,13 @@ static double run(struct bale_engine *e, struct bale_job *jobs)
 		for (size_t i = 0; i < nr_extents; i += o.batch)
 			submit(e, jobs + i,
 			       nr_extents - i < o.batch ? nr_extents - i :
-							  o.batch);
-		drain();
+							  o.batch,
+			       &flights[i / o.batch]);
 		passes++;
 		end = bale_now_ns();
 	} while ((double)(end - start) < o.seconds * 1e9);
+	drain();
+	end = bale_now_ns();
 	return (double)(passes * nr_extents * EXT) / (double)(end - start);
 }
 
@@ -286,12 +298,13 @@ int main(int argc, char **argv)
 	bale_cond_init(&gate.cond);
 	src = get_memory(total);
 	load(argv + optind, argc - optind, total);
-	room = bale_codec_bound(EXT);
+	room = (bale_codec_bound(EXT) + 4095) / 4096 * 4096;
 	coded = get_memory(nr_extents * room + 4096);
 	back = get_memory(total);
 	enc = calloc(nr_extents, sizeof(*enc));
 	dec = calloc(nr_extents, sizeof(*dec));
-	if (!nr_extents || !enc || !dec)
+	flights = calloc(nr_extents, sizeof(*flights));
+	if (!nr_extents || !enc || !dec || !flights)
 		return 1;
 	e = open_engine();
 	r = measure(e);
