@@ -21,6 +21,7 @@
 #include "fs/base/fault.h"
 #include "fs/base/log.h"
 #include "fs/codec/codec.h"
+#include "fs/codec/engine_gpu.h"
 
 enum { EXT = 64 << 10, MS = 1000000 };
 
@@ -654,6 +655,72 @@ static void little_memory_is_no_device(void **state)
 	bale_engine_destroy(e);
 }
 
+/* No "always": the device is measured, and the batch goes where it ends first.
+ */
+static void the_choice_is_by_measured_times(void **state)
+{
+	struct bale_gpu_options o = {
+		.ops = &bale_gpu_fake_ops,
+		.nr_slots = 2,
+		.slot_units = 64,
+		.no_profile = true,
+	};
+	struct bale_engine_stats st;
+	struct bale_engine *e = NULL;
+	struct bale_gpu_engine *g;
+
+	(void)state;
+	assert_int_equal(bale_engine_gpu_create(&o, 2, &e), 0);
+	wait_state(e, "ready");
+	get_stats(e, &st);
+	for (int k = BALE_COST_lz4; k <= BALE_COST_gdeflate_high; k++)
+		assert_true(st.rates[k].cpu_ns[BALE_JOB_ENCODE] > 0);
+	/* Decoding is one kind, whatever the level was. */
+	assert_true(st.rates[BALE_COST_gdeflate].cpu_ns[BALE_JOB_DECODE] > 0);
+	assert_true(st.rates[BALE_COST_lz4].gpu_ns[0] > 0);
+	assert_true(st.rates[BALE_COST_lz4].gpu_ns[1] > 0);
+	/* A device of infinite speed, then one of none. */
+	g = (struct bale_gpu_engine *)e;
+	bale_cost_seed(&g->devs[0]->cost, BALE_COST_GPU, BALE_JOB_ENCODE,
+		       BALE_COST_lz4, 1, 1, 1 << 20, 10);
+	bale_cost_seed(&g->devs[0]->cost, BALE_COST_GPU, BALE_JOB_DECODE,
+		       BALE_COST_lz4, 1, 900000000, 1 << 20, 999000000);
+	round_trip(e, 50, BALE_CODEC_lz4);
+	get_stats(e, &st);
+	assert_true(st.devs[0].jobs[BALE_JOB_ENCODE] > 20);
+	assert_int_equal(st.devs[0].jobs[BALE_JOB_DECODE], 0);
+	bale_engine_destroy(e);
+}
+
+/* Sides of the same speed share a batch. */
+static void both_sides_work_on_one_batch(void **state)
+{
+	struct bale_gpu_options o = {
+		.ops = &bale_gpu_fake_ops,
+		.nr_slots = 2,
+		.slot_units = 64,
+		.no_profile = true,
+	};
+	struct bale_engine_stats st;
+	struct bale_engine *e = NULL;
+	struct bale_gpu_engine *g;
+
+	(void)state;
+	assert_int_equal(bale_engine_gpu_create(&o, 1, &e), 0);
+	wait_state(e, "ready");
+	g = (struct bale_gpu_engine *)e;
+	bale_cost_seed(&g->devs[0]->cost, BALE_COST_GPU, BALE_JOB_ENCODE,
+		       BALE_COST_lz4, 1, 1, 1 << 20, 1000000);
+	bale_cost_seed(&g->cost, BALE_COST_CPU, BALE_JOB_ENCODE, BALE_COST_lz4,
+		       1, 1, 1 << 20, 1000000);
+	round_trip(e, 60, BALE_CODEC_lz4);
+	get_stats(e, &st);
+	assert_true(st.devs[0].bytes_in[BALE_JOB_ENCODE] > st.bytes_in[0] / 8);
+	assert_true(st.devs[0].bytes_in[BALE_JOB_ENCODE] <
+		    st.bytes_in[0] / 8 * 7);
+	bale_engine_destroy(e);
+}
+
 static void bad_options_are_refused(void **state)
 {
 	static const struct bale_gpu_options bad[] = {
@@ -695,6 +762,8 @@ int main(void)
 		cmocka_unit_test(memory_is_pinned_in_slices),
 		cmocka_unit_test(unpinned_memory_is_no_failure),
 		cmocka_unit_test(little_memory_is_no_device),
+		cmocka_unit_test(the_choice_is_by_measured_times),
+		cmocka_unit_test(both_sides_work_on_one_batch),
 		cmocka_unit_test(bad_options_are_refused),
 	};
 
