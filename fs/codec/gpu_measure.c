@@ -21,6 +21,7 @@ enum {
 	SMALL = 8,   /* extents: 1 MiB, where the fixed time is most of it */
 	LARGE = 128, /* 16 MiB */
 	CPU_EXTENTS = 2,
+	SLOW_NS = 20000000,
 };
 
 static const struct {
@@ -149,6 +150,7 @@ static int time_batch(struct bench *b, enum bale_job_op op, size_t kind,
 static int measure_device(struct bench *b, size_t kind)
 {
 	struct bale_gpu_dev *d = b->d;
+	size_t nr = b->large; /* extents of the large batch */
 
 	/* Encode first: decode takes what it made. */
 	for (int op = BALE_JOB_ENCODE; op <= BALE_JOB_DECODE; op++) {
@@ -158,18 +160,20 @@ static int measure_device(struct bench *b, size_t kind)
 		if (!d->e->ops->can((enum bale_job_op)op, tried[kind].codec,
 				    tried[kind].level, 0))
 			return 0;
-		r = time_batch(b, (enum bale_job_op)op, kind, b->large, &large);
+		r = time_batch(b, (enum bale_job_op)op, kind, SMALL, &small);
+		/* So slow a device is known well enough by less. */
+		if (small > SLOW_NS && nr > 2 * SMALL)
+			nr = 2 * SMALL;
 		if (!r)
-			r = time_batch(b, (enum bale_job_op)op, kind, SMALL,
-				       &small);
+			r = time_batch(b, (enum bale_job_op)op, kind, nr,
+				       &large);
 		if (r)
 			return r;
-		bale_cost_seed(&d->cost, BALE_COST_GPU, (enum bale_job_op)op,
-			       bale_cost_kind_of((enum bale_job_op)op,
-						 tried[kind].codec,
-						 tried[kind].level),
-			       (size_t)SMALL * EXTENT, small, b->large * EXTENT,
-			       large);
+		bale_cost_seed(
+			&d->cost, BALE_COST_GPU, (enum bale_job_op)op,
+			bale_cost_kind_of((enum bale_job_op)op,
+					  tried[kind].codec, tried[kind].level),
+			(size_t)SMALL * EXTENT, small, nr * EXTENT, large);
 	}
 	return 0;
 }

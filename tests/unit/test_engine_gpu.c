@@ -662,7 +662,7 @@ static void the_choice_is_by_measured_times(void **state)
 	struct bale_gpu_options o = {
 		.ops = &bale_gpu_fake_ops,
 		.nr_slots = 2,
-		.slot_units = 64,
+		.slot_units = 32,
 		.no_profile = true,
 	};
 	struct bale_engine_stats st;
@@ -698,7 +698,7 @@ static void both_sides_work_on_one_batch(void **state)
 	struct bale_gpu_options o = {
 		.ops = &bale_gpu_fake_ops,
 		.nr_slots = 2,
-		.slot_units = 64,
+		.slot_units = 32,
 		.no_profile = true,
 	};
 	struct bale_engine_stats st;
