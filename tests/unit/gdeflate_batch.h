@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "../support/gdeflate_ref.h"
+#include "../support/gdeflate_write.h"
 #include "../support/guard.h"
 #include "balefs/gdeflate.h"
 #include "kernels/kernels.h"
@@ -106,17 +106,20 @@ class Batch
 			guard_fini(&c.dst);
 		}
 	}
-	void add(const Bytes &src, uint32_t cap, bool low = false)
+	/* shift < 0: both end at guards; else they begin so far behind one. */
+	void add(const Bytes &src, uint32_t cap, int shift = -1)
 	{
 		Chunk c = {};
+		uint32_t room = shift > 0 ? (uint32_t)shift : 0;
 
 		c.len = (uint32_t)src.size();
 		c.cap = cap;
-		guard_init(&c.src, c.len);
-		guard_init(&c.dst, cap);
-		c.from = low ? guard_low(&c.src, c.len) :
-			       guard_high(&c.src, c.len);
-		c.to = low ? guard_low(&c.dst, cap) : guard_high(&c.dst, cap);
+		guard_init(&c.src, c.len + room);
+		guard_init(&c.dst, cap + room);
+		c.from = shift < 0 ? guard_high(&c.src, c.len) :
+				     guard_low(&c.src, c.len) + shift;
+		c.to = shift < 0 ? guard_high(&c.dst, cap) :
+				   guard_low(&c.dst, cap) + shift;
 		if (c.len)
 			memcpy(c.from, src.data(), c.len);
 		memset(c.dst.map + GUARD_PAGE, 0xc5, c.dst.cap);
@@ -243,6 +246,11 @@ struct Codes {
 	}
 };
 
+/* What made tiles have in them. */
+struct Made {
+	uint32_t blocks[3], matches, longest;
+};
+
 /* A match, or a literal when len is 0. */
 struct Token {
 	uint32_t len, dist;
@@ -290,30 +298,63 @@ static inline Token find_token(const Bytes &b, uint32_t at,
 	return t;
 }
 
+/* The codes of a static block, of the symbols that are used. */
+static inline Codes static_codes()
+{
+	uint8_t lens[BALE_GD_LITLEN_NR];
+	uint16_t codes[BALE_GD_LITLEN_NR];
+	Codes c(false);
+
+	for (uint32_t i = 0; i < BALE_GD_LITLEN_NR; i++)
+		lens[i] = (uint8_t)bale_gd_static_litlen_bits(i);
+	gdw_codes(lens, BALE_GD_LITLEN_NR, codes);
+	memcpy(c.lens, lens, sizeof(c.litlen) / 2);
+	memcpy(c.litlen, codes, sizeof(c.litlen));
+	return c;
+}
+
+/* A tile in the making, for the lines of a test. */
+struct Writer {
+	std::vector<uint32_t> words;
+	gdw w;
+
+	explicit Writer(size_t room = 20000) : words(room)
+	{
+		gdw_init(&w, words.data(), (uint32_t)room);
+	}
+	void put(const Codes &c, uint32_t literal)
+	{
+		gdw_symbol(&w, c.litlen[literal], c.lens[literal], 0, 0);
+	}
+	void put(const Codes &c, Token t)
+	{
+		put_token(&w, c, nullptr, t);
+	}
+	void end(const Codes &c)
+	{
+		put(c, BALE_GD_END);
+		gdw_block_end(&w);
+	}
+	Bytes tile() const
+	{
+		Bytes b(gdw_len(&w));
+
+		memcpy(b.data(), words.data(), b.size());
+		return b;
+	}
+};
+
 /* A tile of blocks of `block` bytes or a bit more: by turns dynamic, static
  * (with matches both) and stored, where stored is asked for. */
 static inline Bytes make_tile(const Bytes &b, uint32_t block, bool skewed,
-			      bool stored)
+			      bool stored, Made *made)
 {
-	std::vector<uint32_t> words(b.size() + 4096);
 	std::vector<int32_t> heads(65536, -1);
-	Codes dynamic(skewed), fixed(false);
+	Codes dynamic(skewed), fixed = static_codes();
+	Writer out(b.size() + 4096);
 	uint32_t at = 0, nr = 0;
 	bool last;
-	gdw w;
 
-	for (uint32_t i = 0; i < 286; i++)
-		fixed.lens[i] = (uint8_t)bale_gd_static_litlen_bits(i);
-	{
-		uint8_t all[288];
-
-		for (uint32_t i = 0; i < 288; i++)
-			all[i] = (uint8_t)bale_gd_static_litlen_bits(i);
-		uint16_t codes[288];
-		gdw_codes(all, 288, codes);
-		memcpy(fixed.litlen, codes, sizeof(fixed.litlen));
-	}
-	gdw_init(&w, words.data(), (uint32_t)words.size());
 	do {
 		uint32_t end = (uint32_t)b.size() - at > block ?
 				       at + block :
@@ -323,27 +364,28 @@ static inline Bytes make_tile(const Bytes &b, uint32_t block, bool skewed,
 
 		last = end == b.size();
 		if (stored && type == 2) {
-			gdw_stored(&w, last, b.data() + at, end - at);
+			gdw_stored(&out.w, last, b.data() + at, end - at);
+			made->blocks[0]++;
 			at = end;
 			continue;
 		}
+		made->blocks[type == 1 ? 1 : 2]++;
 		if (type == 1)
-			gdw_block(&w, last, BALE_GD_STATIC);
+			gdw_block(&out.w, last, BALE_GD_STATIC);
 		else
-			gdw_dynamic(&w, last, c.lens, 286, 32);
+			gdw_dynamic(&out.w, last, c.lens, 286, 32);
 		while (at < end) {
 			Token t = find_token(b, at, &heads, c);
 
-			put_token(&w, c, &b[at], t);
+			put_token(&out.w, c, &b[at], t);
+			made->matches += t.len != 0;
+			if (!t.len && c.lens[b[at]] > made->longest)
+				made->longest = c.lens[b[at]];
 			at += t.len ? t.len : 1;
 		}
-		last = at == b.size() && last;
-		gdw_symbol(&w, c.litlen[256], c.lens[256], 0, 0);
-		gdw_block_end(&w);
+		out.end(c);
 	} while (!last);
-	Bytes out(gdw_len(&w));
-	memcpy(out.data(), words.data(), out.size());
-	return out;
+	return out.tile();
 }
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gdeflate_ref.h - GDeflate tiles in their plainest form, to judge the real
- * coders by: a reader that goes slot by slot, and a writer of slots from which
- * tests make tiles by hand. Neither is fast; they share no code with the
- * coders. Not for several threads at one object.
+ * gdeflate_write.h - GDeflate tiles written slot by slot, from which tests make
+ * valid and broken ones by hand. It shares no code with the coders, and says
+ * with gdeflate_plain.h, which reads, what a tile is. Not for several threads at
+ * one object.
  */
-#ifndef BALE_TESTS_GDEFLATE_REF_H
-#define BALE_TESTS_GDEFLATE_REF_H
+#ifndef BALE_TESTS_GDEFLATE_WRITE_H
+#define BALE_TESTS_GDEFLATE_WRITE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,21 +15,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* What a tile was made of. */
-struct gdr_stats {
-	uint32_t blocks[3]; /* stored, static, dynamic */
-	uint32_t matches;
-	uint32_t longest; /* code of a symbol that was read */
-};
-
-/*
- * Decodes src to at most cap bytes. True and *ret_len when it is a tile to its
- * last word. Writes nothing outside dst[0..cap), reads nothing outside src.
- * stats may be NULL.
- */
-bool gdr_decode(const uint8_t *src, size_t len, uint8_t *dst, size_t cap,
-		size_t *ret_len, struct gdr_stats *stats);
 
 /* A tile that is being written. */
 struct gdw {
@@ -54,6 +39,10 @@ void gdw_stored(struct gdw *w, bool last, const uint8_t *p, uint32_t len);
  * then nr_dist. The precode: all 16 with 4 bits. */
 void gdw_dynamic(struct gdw *w, bool last, const uint8_t *lens,
 		 uint32_t nr_litlen, uint32_t nr_dist);
+/* The same from a list of precode symbols and their extra bits << 5, which may
+ * be wrong. The precode: 13 symbols of 4 bits, 16 to 18 and others of 5. */
+void gdw_items(struct gdw *w, bool last, uint32_t nr_litlen, uint32_t nr_dist,
+	       const uint16_t *items, uint32_t nr);
 /* The canonical codes of lens, bit-reversed. */
 void gdw_codes(const uint8_t *lens, uint32_t nr, uint16_t *codes);
 /* The next symbol's slot, which waits for lanes that have a distance to write.
