@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gdeflate_decode.cu - GDeflate tiles decoded, one warp a tile.
+ * gdeflate_decode.cu - GDeflate tiles decoded, two warps a tile.
  *
- * A round is one slot of each lane. What a round's literals and matches put out
- * is one piece of the output, and it is written a round later, when the matches
- * have their distances: 32 bytes at a time, each lane asking which slot its
- * byte belongs to. So the cost of a copy is that of its bytes, and matches need
- * no order among themselves: a byte whose source is within the same 32 follows
- * the lanes there by doubling steps.
+ * The first warp reads: a round is one slot of each lane. What a round's
+ * literals and matches put out is one piece of the output. A round later, when
+ * the matches have their distances, the piece goes to the second warp, which
+ * writes it while the first reads on. It does so 32 bytes at a time, each lane
+ * asking which slot its byte belongs to. So the cost of a copy is that of its
+ * bytes, and matches need no order among themselves: a byte whose source is
+ * within the same 32 follows the lanes there by doubling steps.
  *
  * Nothing of a tile is believed: words past its end read as 0 and are found
  * out, distances and lengths are checked before a byte of them is touched, and
@@ -15,27 +16,38 @@
  */
 #include "kernels/simt.h"
 
+#include <cerrno>
+
 #include "kernels/gdeflate_tables.cuh"
 #include "kernels/kernels.h"
 
 namespace
 {
 
-const uint32_t kWarps = 2;
 const uint32_t kLitlenBits = 10;
 const uint32_t kDistBits = 8;
 const uint32_t kPrecodeBits = BALE_GD_PRECODE_BITS_MAX;
 const uint32_t kLensMax = BALE_GD_LITLEN_NR + BALE_GD_DIST_NR;
 /* A slot that is a literal, in pieces; else a distance. */
 const uint32_t kLiteral = 1u << 31;
+/* Parts of a piece, 32 bytes each, whose sources are fetched at once. */
+const uint32_t kParts = 4;
 
-/* A warp's shared memory. */
+/* What one round puts out: its slots in order. */
+struct Piece {
+	uint32_t at, len;	       /* len 0: there are no more pieces */
+	uint32_t nr;		       /* slots */
+	uint32_t start[BALE_GD_LANES]; /* in the piece */
+	uint32_t slot[BALE_GD_LANES];  /* literal or distance */
+};
+
+/* A tile's shared memory. */
 struct Tile {
 	uint32_t litlen[1 << kLitlenBits];
 	uint32_t dist[1 << kDistBits];
 	bale_gd_order litlen_order;
 	bale_gd_order dist_order;
-	uint32_t slot[BALE_GD_LANES];
+	Piece piece[2]; /* one is written while the other is made */
 	uint8_t lens[kLensMax];
 };
 
@@ -44,20 +56,15 @@ struct Out {
 	uint8_t *dst;
 	uint32_t at;
 	uint32_t cap;
-};
-
-/* What one round puts out. */
-struct Piece {
-	uint32_t len;	/* of all lanes */
-	uint32_t start; /* of this lane's, in the piece */
-	uint32_t size;	/* of this lane's */
-	uint32_t slot;	/* literal or distance */
+	uint32_t pieces; /* handed over */
 };
 
 __device__ uint32_t first_lane(uint32_t v)
 {
 	return __shfl_sync(bale_all_lanes, v, 0);
 }
+
+/* ---- the writing warp ---- */
 
 /* A lane that goes on at `from` ends at a lane that goes nowhere. */
 __device__ __forceinline__ uint32_t follow(uint32_t from)
@@ -73,40 +80,159 @@ __device__ __forceinline__ uint32_t follow(uint32_t from)
 	return from;
 }
 
-__device__ __forceinline__ void write_piece(Tile *t, const Out &out,
-					    const Piece &p, uint32_t lane)
+/*
+ * The first `len` bytes of what slots put out at dst, kParts parts at most. All
+ * sources before them are fetched first; those among them follow part by
+ * part. start: of this lane's slot; started: slots that start before, and in
+ * the end before the next.
+ */
+__device__ __forceinline__ void write_parts(uint8_t *dst, uint32_t len,
+					    const uint32_t *slots,
+					    uint32_t start, uint32_t *started,
+					    uint32_t lane)
 {
-	uint32_t below = bale_lanes_below(lane);
-	uint32_t has = __ballot_sync(bale_all_lanes, p.size != 0);
-	uint32_t started = 0;
+	uint32_t upto = bale_lanes_below(lane) | 1u << lane;
+	uint32_t slot[kParts], value[kParts];
 
-	if (p.size)
-		t->slot[__popc(has & below)] = p.slot;
-	__syncwarp();
-	for (uint32_t at = 0; at < p.len; at += 32) {
-		uint32_t rel = p.start - at, slot, v, from = lane;
-		bool mine = at + lane < p.len;
-		uint32_t starts =
-			bale_gd_or(p.size && rel < 32 ? 1u << rel : 0);
+	for (uint32_t k = 0; k < kParts; k++) {
+		uint32_t rel = start - 32 * k, here = 32 * k + lane, starts, s;
 
-		slot = t->slot[started + __popc(starts & (below | 1u << lane)) -
-			       1];
-		started += __popc(starts);
-		v = slot;
-		if (mine && !(slot & kLiteral)) {
-			if (slot <= lane)
-				from = lane - slot;
-			else
-				v = out.dst[out.at + at + lane - slot];
-		}
+		/* What is past the end counts as a literal. */
+		slot[k] = value[k] = kLiteral;
+		if (32 * k >= len)
+			continue;
+		starts = bale_gd_or(rel < 32 ? 1u << rel : 0);
+		s = slots[(*started + __popc(starts & upto) - 1) &
+			  (BALE_GD_LANES - 1)];
+		*started += __popc(starts);
+		if (here >= len)
+			continue;
+		slot[k] = value[k] = s;
+		if (s < kLiteral && s > here)
+			value[k] = dst[(int)(here - s)];
+	}
+	for (uint32_t k = 0; k < kParts && 32 * k < len; k++) {
+		uint32_t from = lane, here = 32 * k + lane;
+
+		if (slot[k] <= lane)
+			from = lane - slot[k];
+		else if (slot[k] <= here)
+			value[k] = dst[here - slot[k]];
 		if (__any_sync(bale_all_lanes, from != lane)) {
 			from = follow(from);
-			v = __shfl_sync(bale_all_lanes, v, (int)from);
+			value[k] = __shfl_sync(bale_all_lanes, value[k],
+					       (int)from);
 		}
-		if (mine)
-			out.dst[out.at + at + lane] = (uint8_t)v;
+		if (here < len)
+			dst[here] = (uint8_t)value[k];
 		__syncwarp();
 	}
+}
+
+__device__ __forceinline__ void write_piece(uint8_t *dst, const Piece &p,
+					    uint32_t lane)
+{
+	/* A lane without a slot never starts one. */
+	uint32_t start = lane < p.nr ? p.start[lane] : 0xffffffffu;
+	uint32_t started = 0, len = p.len;
+
+	dst += p.at;
+	for (uint32_t at = 0; at < len; at += 32 * kParts)
+		write_parts(dst + at, len - at, p.slot, start - at, &started,
+			    lane);
+}
+
+/* Pieces as they come, until there are no more. */
+__device__ void write_pieces(uint8_t *dst, const Tile *t, uint32_t lane)
+{
+	for (uint32_t i = 0;; i++) {
+		const Piece &p = t->piece[i & 1];
+
+		__syncthreads();
+		if (!p.len)
+			return;
+		write_piece(dst, p, lane);
+	}
+}
+
+/* ---- the reading warp ---- */
+
+/* Hands over the piece that was made: it may be written, and the other be
+ * made. */
+template <bool kWrite> __device__ __forceinline__ void hand_over(Out *out)
+{
+	if (kWrite)
+		__syncthreads();
+	out->pieces++;
+}
+
+/* The end of a tile, for the other warp. */
+template <bool kWrite>
+__device__ void no_more_pieces(Tile *t, Out *out, uint32_t lane)
+{
+	if (lane == 0)
+		t->piece[out->pieces & 1].len = 0;
+	hand_over<kWrite>(out);
+}
+
+/* What a lane put out a round ago. */
+struct Put {
+	uint32_t size;
+	uint32_t slot; /* literal; a distance when it is there */
+	bool pending;  /* it is not */
+};
+
+/*
+ * The piece of a round, whose lanes with a size are `has`; false when its
+ * distances or its length are wrong.
+ */
+template <bool kWrite>
+__device__ __forceinline__ bool put_piece(Tile *t, Out *out, const Put &put,
+					  uint32_t has, bool bad, uint32_t lane)
+{
+	uint32_t sum = bale_scan_incl(put.size, lane);
+	uint32_t start = sum - put.size;
+	uint32_t len = __shfl_sync(bale_all_lanes, sum, 31);
+	Piece *p = &t->piece[out->pieces & 1];
+
+	if (len > out->cap - out->at ||
+	    (put.pending && put.slot > out->at + start))
+		bad = true;
+	if (__any_sync(bale_all_lanes, bad))
+		return false;
+	if (!len)
+		return true;
+	if (kWrite) {
+		uint32_t rank = __popc(has & bale_lanes_below(lane));
+
+		if (lane == 0) {
+			p->at = out->at;
+			p->len = len;
+			p->nr = __popc(has);
+		}
+		if (put.size) {
+			p->start[rank] = start;
+			p->slot[rank] = put.slot;
+		}
+	}
+	hand_over<kWrite>(out);
+	out->at += len;
+	return true;
+}
+
+__device__ __forceinline__ uint32_t look_up(const Tile *t, uint32_t bits,
+					    bool pending)
+{
+	uint32_t e = pending ? t->dist[bits & ((1 << kDistBits) - 1)] :
+			       t->litlen[bits & ((1 << kLitlenBits) - 1)];
+
+	if (bale_gd_entry_kind_of(e) != BALE_GD_IS_OTHER)
+		return e;
+	if (pending)
+		return bale_gd_find_long(&t->dist_order, BALE_GD_CODE_DIST,
+					 bits, kDistBits + 1);
+	return bale_gd_find_long(&t->litlen_order, BALE_GD_CODE_LITLEN, bits,
+				 kLitlenBits + 1);
 }
 
 /*
@@ -116,58 +242,41 @@ __device__ __forceinline__ void write_piece(Tile *t, const Out &out,
 template <bool kWrite>
 __device__ bool inflate(bale_gd_reader *r, Tile *t, Out *out, uint32_t lane)
 {
-	Piece p = { 0, 0, 0, 0 };
-	bool pending = false, ended = false;
+	Put put = { 0, 0, false };
+	uint32_t has = 0;
+	bool ended = false;
 
 	do {
-		uint32_t bits = bale_gd_peek(r), e, value, kind, ends, sum;
-		bool reads = pending || !ended, bad = false;
+		uint32_t bits = bale_gd_peek(r);
+		uint32_t e = look_up(t, bits, put.pending);
+		uint32_t kind = bale_gd_entry_kind_of(e), value, ends;
+		bool reads = put.pending || !ended;
 
-		e = pending ? t->dist[bits & ((1 << kDistBits) - 1)] :
-			      t->litlen[bits & ((1 << kLitlenBits) - 1)];
-		if (bale_gd_entry_kind_of(e) == BALE_GD_IS_OTHER)
-			e = pending ? bale_gd_find_long(&t->dist_order,
-							BALE_GD_CODE_DIST, bits,
-							kDistBits + 1) :
-				      bale_gd_find_long(&t->litlen_order,
-							BALE_GD_CODE_LITLEN,
-							bits, kLitlenBits + 1);
-		kind = bale_gd_entry_kind_of(e);
 		ends = __ballot_sync(bale_all_lanes,
 				     reads && kind == BALE_GD_IS_END);
 		if (ends) {
 			/* What free lanes behind it read is not theirs. */
 			ended = true;
-			if (!pending && lane >= (uint32_t)__ffs((int)ends))
+			if (!put.pending && lane >= (uint32_t)__ffs((int)ends))
 				reads = false;
 		}
 		value = bale_gd_entry_value(e, bits);
-		if (reads && kind == BALE_GD_IS_OTHER)
-			bad = true;
-		if (pending) {
-			p.slot = value;
-			if (value > out->at + p.start)
-				bad = true;
-		}
 		bale_gd_take(r, reads ? bale_gd_entry_bits(e) : 0, lane);
-		if (__any_sync(bale_all_lanes, bad) || bale_gd_short(r))
+		if (put.pending)
+			put.slot = value;
+		if (!put_piece<kWrite>(t, out, put, has,
+				       (reads && kind == BALE_GD_IS_OTHER) ||
+					       bale_gd_short(r),
+				       lane))
 			return false;
-		if (kWrite)
-			write_piece(t, *out, p, lane);
-		out->at += p.len;
-
-		pending = !pending && reads && kind == BALE_GD_IS_MATCH;
-		p.size = pending ? value : 0;
+		put.pending = !put.pending && reads && kind == BALE_GD_IS_MATCH;
+		put.size = put.pending ? value : 0;
 		if (reads && kind == BALE_GD_IS_LITERAL) {
-			p.size = 1;
-			p.slot = value | kLiteral;
+			put.size = 1;
+			put.slot = value | kLiteral;
 		}
-		sum = bale_scan_incl(p.size, lane);
-		p.start = sum - p.size;
-		p.len = __shfl_sync(bale_all_lanes, sum, 31);
-		if (p.len > out->cap - out->at)
-			return false;
-	} while (!ended || p.len);
+		has = __ballot_sync(bale_all_lanes, put.size != 0);
+	} while (!ended || has);
 	return true;
 }
 
@@ -317,43 +426,46 @@ __device__ bool tile(bale_gd_reader *r, Tile *t, Out *out, uint32_t lane)
 
 /* kWrite: decodes to dst, exactly dst_cap bytes; else only finds dst_len. */
 template <bool kWrite>
-__global__ void __launch_bounds__(kWarps * 32) decode_tiles(bale_chunks c)
+__global__ void __launch_bounds__(kWrite ? 64 : 32) decode_tiles(bale_chunks c)
 {
-	__shared__ Tile tiles[kWarps];
-	uint32_t lane = bale_lane();
-	size_t i = (size_t)blockIdx.x * kWarps + threadIdx.x / 32;
+	__shared__ Tile t;
+	uint32_t lane = bale_lane(), len = c.src_len[blockIdx.x];
+	Out out = { nullptr, 0, c.max_chunk, 0 };
+	uint32_t status = BALE_CHUNK_BAD;
 	bale_gd_reader r;
-	Out out = { nullptr, 0, c.max_chunk };
-	uint32_t status = BALE_CHUNK_BAD, len;
 
-	if (i >= c.nr)
-		return;
-	len = c.src_len[i];
 	if (kWrite) {
-		out.dst = (uint8_t *)c.dst[i];
-		out.cap = c.dst_cap[i];
+		out.dst = (uint8_t *)c.dst[blockIdx.x];
+		out.cap = c.dst_cap[blockIdx.x];
+		if (threadIdx.x >= 32) {
+			write_pieces(out.dst, &t, lane);
+			return;
+		}
 	}
 	if (out.cap > c.max_chunk) {
 		status = BALE_CHUNK_INVALID;
 	} else if (len >= BALE_GD_TILE_MIN && len % 4 == 0) {
-		bale_gd_reader_init(&r, c.src[i], len, lane);
-		if (tile<kWrite>(&r, &tiles[threadIdx.x / 32], &out, lane) &&
+		bale_gd_reader_init(&r, c.src[blockIdx.x], len, lane);
+		if (tile<kWrite>(&r, &t, &out, lane) &&
 		    (!kWrite || out.at == out.cap))
 			status = BALE_CHUNK_OK;
 	}
+	no_more_pieces<kWrite>(&t, &out, lane);
 	if (lane == 0) {
-		c.dst_len[i] = status == BALE_CHUNK_OK ? out.at : 0;
-		c.status[i] = status;
+		c.dst_len[blockIdx.x] = status == BALE_CHUNK_OK ? out.at : 0;
+		c.status[blockIdx.x] = status;
 	}
 }
 
 template <bool kWrite> int launch(const struct bale_chunks *c)
 {
-	if (c->nr)
-		BALE_LAUNCH(decode_tiles<kWrite>,
-			    dim3((unsigned int)((c->nr + kWarps - 1) / kWarps)),
-			    dim3(kWarps * 32), 0, c->stream, *c);
-	return c->nr ? bale_launch_check() : 0;
+	if (!c->nr)
+		return 0;
+	if (c->nr > INT32_MAX)
+		return -EINVAL;
+	BALE_LAUNCH(decode_tiles<kWrite>, dim3((unsigned int)c->nr),
+		    dim3(kWrite ? 64 : 32), 0, c->stream, *c);
+	return bale_launch_check();
 }
 
 } // namespace
