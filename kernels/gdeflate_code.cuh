@@ -12,6 +12,7 @@
 #define BALE_GDEFLATE_CODE_CUH
 
 #include "kernels/gdeflate_device.cuh"
+#include "kernels/simt.h"
 
 enum {
 	BALE_GD_SORT_MAX = 512, /* a power of two >= BALE_GD_LITLEN_NR */
@@ -22,7 +23,7 @@ enum {
 struct bale_gd_tree {
 	uint32_t key[BALE_GD_SORT_MAX]; /* count << 9 | symbol, ascending */
 	uint32_t weight[BALE_GD_LITLEN_NR];
-	uint16_t up[BALE_GD_LITLEN_NR];
+	uint32_t up[BALE_GD_LITLEN_NR];
 	uint32_t depth[BALE_GD_DEPTHS +
 		       1]; /* inner nodes, then leaves, at each */
 };
@@ -85,7 +86,7 @@ static __device__ void bale_gd_join(struct bale_gd_tree *t, uint32_t n)
 						    0xffffffffu;
 			} else {
 				sum += next_inner;
-				t->up[from++] = (uint16_t)to;
+				t->up[from++] = to;
 				next_inner = from < to ? t->weight[from] :
 							 0xffffffffu;
 			}
@@ -105,9 +106,10 @@ static __device__ void bale_gd_limit(struct bale_gd_tree *t, uint32_t n,
 	t->depth[lane] = 0;
 	__syncwarp();
 	for (uint32_t i = lane; i < n - 1; i += 32) {
-		uint32_t depth = 0;
+		uint32_t depth = 0, k = i;
 
-		for (uint32_t k = i; k != n - 2; k = t->up[k])
+		/* It ends before the bound does. */
+		for (; k < n - 2 && depth < BALE_GD_DEPTHS - 1; k = t->up[k])
 			depth++;
 		atomicAdd(&t->depth[depth], 1u);
 	}
@@ -130,7 +132,7 @@ static __device__ void bale_gd_limit(struct bale_gd_tree *t, uint32_t n,
 		for (; space > 1u << max; space--) {
 			uint32_t i = max - 1;
 
-			while (!t->depth[i])
+			while (i > 1 && !t->depth[i])
 				i--;
 			t->depth[i]--;
 			t->depth[i + 1] += 2;
@@ -144,10 +146,9 @@ static __device__ void bale_gd_limit(struct bale_gd_tree *t, uint32_t n,
  * Code lengths of at most max for counts, whose sum is below 1 << 23; 0 for a
  * count of 0. A single symbol gets one bit. lens: in shared memory.
  */
-static __device__ void bale_gd_lengths(struct bale_gd_tree *t,
-				       const uint32_t *counts, uint32_t nr,
-				       uint32_t max, uint8_t *lens,
-				       uint32_t lane)
+static __device__ BALE_NOINLINE void
+bale_gd_lengths(struct bale_gd_tree *t, const uint32_t *counts, uint32_t nr,
+		uint32_t max, uint8_t *lens, uint32_t lane)
 {
 	uint32_t n = bale_gd_sort(t, counts, nr, lane);
 
@@ -167,7 +168,7 @@ static __device__ void bale_gd_lengths(struct bale_gd_tree *t,
 	for (uint32_t i = lane; i < n; i += 32) {
 		uint32_t len = max, deeper = t->depth[max];
 
-		while (i >= deeper)
+		while (i >= deeper && len > 1)
 			deeper += t->depth[--len];
 		lens[t->key[i] & ((1 << BALE_GD_KEY_BITS) - 1)] = (uint8_t)len;
 	}

@@ -77,8 +77,8 @@ void gdw_items(struct gdw *w, bool last, uint32_t nr_litlen, uint32_t nr_dist,
 	uint16_t codes[19];
 
 	gdw_block(w, last, 2);
-	gdw_slot(w, 0,
-		 (nr_litlen - 257) | (nr_dist - 1) << 5 | (19 - 4) << 10, 14);
+	gdw_slot(w, 0, (nr_litlen - 257) | (nr_dist - 1) << 5 | (19 - 4) << 10,
+		 14);
 	for (uint32_t i = 0; i < 19; i++)
 		precode[i] = i < 13 ? 4 : 5;
 	gdw_codes(precode, 19, codes);

@@ -2,8 +2,8 @@
 /*
  * gdeflate_write.h - GDeflate tiles written slot by slot, from which tests make
  * valid and broken ones by hand. It shares no code with the coders, and says
- * with gdeflate_plain.h, which reads, what a tile is. Not for several threads at
- * one object.
+ * with gdeflate_plain.h, which reads, what a tile is. Not for several threads
+ * at one object.
  */
 #ifndef BALE_TESTS_GDEFLATE_WRITE_H
 #define BALE_TESTS_GDEFLATE_WRITE_H

@@ -37,8 +37,8 @@ static void check_good(const Batch &b, size_t i, const Bytes &want)
 
 static void test_made_tiles(void **)
 {
-	static const uint32_t sizes[] = { 0,	1,    2,    3,	   31,	  32,
-					  33,	100,  127,  128,   129,	  1000,
+	static const uint32_t sizes[] = { 0,	1,    2,     3,	    31,	  32,
+					  33,	100,  127,   128,   129,  1000,
 					  4095, 4097, 20000, 65535, 65536 };
 	Made made = {};
 	Batch b, walk;
@@ -139,7 +139,8 @@ static void check_cases(const std::vector<Case> &cases)
 	}
 }
 
-/* 60,000 random bytes, stored, and then what `more` writes in a static block. */
+/* 60,000 random bytes, stored, and then what `more` writes in a static block.
+ */
 static Bytes far_tile(const std::vector<Token> &more)
 {
 	Bytes b = content(1, 60000, 3);
@@ -243,10 +244,11 @@ static void test_good_by_hand(void **)
 					      gdw_symbol(w, 1, 1, 0, 0);
 				      }),
 			  70, true });
-	cases.push_back({ "nothing but the end",
-			  sparse_tile({ { 256, 1 } },
-				      [](gdw *w) { gdw_symbol(w, 0, 1, 0, 0); }),
-			  0, true });
+	cases.push_back(
+		{ "nothing but the end",
+		  sparse_tile({ { 256, 1 } },
+			      [](gdw *w) { gdw_symbol(w, 0, 1, 0, 0); }),
+		  0, true });
 	/* 257 + 31 of one bit each way: 1 1 at 255 and 256, then a run of
 	 * zeros that begins in the one alphabet and ends in the other. */
 	cases.push_back({ "a run across alphabets",
@@ -266,12 +268,9 @@ static void test_good_by_hand(void **)
 /* The code 0 for x, 10 for the end, 11 for length 3; distance 1: 0, 2: 1. */
 static Bytes small_tile(const std::function<void(gdw *)> &symbols)
 {
-	return sparse_tile({ { 'x', 1 },
-			     { 256, 2 },
-			     { 257, 2 },
-			     { 288, 1 },
-			     { 289, 1 } },
-			   symbols);
+	return sparse_tile(
+		{ { 'x', 1 }, { 256, 2 }, { 257, 2 }, { 288, 1 }, { 289, 1 } },
+		symbols);
 }
 
 static std::vector<Case> bad_codes()
@@ -292,12 +291,12 @@ static std::vector<Case> bad_codes()
 		      sparse_tile({ { 256, 2 } },
 				  [](gdw *w) { gdw_symbol(w, 0, 2, 0, 0); }),
 		      0, false });
-	c.push_back({ "litlen empty", sparse_tile({ { 288, 1 } }, one), 0,
-		      false });
+	c.push_back(
+		{ "litlen empty", sparse_tile({ { 288, 1 } }, one), 0, false });
 	c.push_back({ "no end of block",
 		      sparse_tile({ { 1, 1 }, { 2, 1 } }, one), 1, false });
-	c.push_back({ "a bit that is no code",
-		      sparse_tile({ { 256, 1 } }, one), 0, false });
+	c.push_back({ "a bit that is no code", sparse_tile({ { 256, 1 } }, one),
+		      0, false });
 	c.push_back({ "distance overfull",
 		      sparse_tile({ { 1, 1 },
 				    { 256, 1 },
@@ -306,13 +305,11 @@ static std::vector<Case> bad_codes()
 				    { 290, 15 } },
 				  one),
 		      0, false });
-	c.push_back({ "distance incomplete",
-		      sparse_tile({ { 1, 1 },
-				    { 256, 1 },
-				    { 288, 1 },
-				    { 289, 2 } },
-				  one),
-		      0, false });
+	c.push_back(
+		{ "distance incomplete",
+		  sparse_tile({ { 1, 1 }, { 256, 1 }, { 288, 1 }, { 289, 2 } },
+			      one),
+		  0, false });
 	c.push_back({ "a match without distances",
 		      sparse_tile({ { 'x', 1 }, { 256, 2 }, { 257, 2 } },
 				  [](gdw *w) {
@@ -322,8 +319,7 @@ static std::vector<Case> bad_codes()
 				  }),
 		      4, false });
 	c.push_back({ "symbol 286",
-		      sparse_tile({ { 256, 1 }, { 286, 1 } }, one), 0,
-		      false });
+		      sparse_tile({ { 256, 1 }, { 286, 1 } }, one), 0, false });
 	c.push_back({ "a repeat of nothing",
 		      items_tile({ run(16, 0), run(18, 127), run(18, 104), 1, 1,
 				   0 },
@@ -358,12 +354,11 @@ static std::vector<Case> bad_content()
 				      gdw_symbol(w, 1, 2, 0, 0);
 			      }),
 			      nr + 3, nr >= 2 });
-	c.push_back({ "distance too far, far",
-		      far_tile({ { 5536, 60001 } }), 65536, false });
+	c.push_back({ "distance too far, far", far_tile({ { 5536, 60001 } }),
+		      65536, false });
 	/* One byte more, or less, than there is room for. */
 	for (uint32_t len : { 121, 122, 123 })
-		c.push_back({ "length",
-			      small_tile([](gdw *w) {
+		c.push_back({ "length", small_tile([](gdw *w) {
 				      gdw_symbol(w, 0, 1, 0, 0);
 				      gdw_symbol(w, 0, 1, 0, 0);
 				      for (int i = 0; i < 40; i++)
@@ -435,8 +430,8 @@ static void test_damage(void **)
 	for (uint32_t i = 0; i < 900; i++) {
 		uint32_t len = 1 + r.below(1500);
 		Bytes src = content(i % CONTENT_KINDS, len, i);
-		Bytes tile = make_tile(src, 100 + r.below(900), i & 1, i & 2,
-				       &made);
+		Bytes tile =
+			make_tile(src, 100 + r.below(900), i & 1, i & 2, &made);
 		/* Headers are the first lanes' first words. */
 		uint32_t reach = i % 3 ? (uint32_t)tile.size() : 140;
 
