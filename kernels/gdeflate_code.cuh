@@ -145,6 +145,9 @@ static __device__ void bale_gd_limit(struct bale_gd_tree *t, uint32_t n,
 /*
  * Code lengths of at most max for counts, whose sum is below 1 << 23; 0 for a
  * count of 0. A single symbol gets one bit. lens: in shared memory.
+ * One copy for its three callers: inlined in each, the loops come out so that
+ * an H100 finds inner nodes without a parent in some units, which the emulated
+ * device never does, and differently from run to run.
  */
 static __device__ BALE_NOINLINE void
 bale_gd_lengths(struct bale_gd_tree *t, const uint32_t *counts, uint32_t nr,

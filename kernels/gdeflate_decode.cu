@@ -91,7 +91,7 @@ __device__ __forceinline__ void write_parts(uint8_t *dst, uint32_t len,
 					    uint32_t start, uint32_t *started,
 					    uint32_t lane)
 {
-	uint32_t upto = bale_lanes_below(lane) | 1u << lane;
+	uint32_t up_to_here = bale_lanes_below(lane) | 1u << lane;
 	uint32_t slot[kParts], value[kParts];
 
 	for (uint32_t k = 0; k < kParts; k++) {
@@ -102,7 +102,7 @@ __device__ __forceinline__ void write_parts(uint8_t *dst, uint32_t len,
 		if (32 * k >= len)
 			continue;
 		starts = bale_gd_or(rel < 32 ? 1u << rel : 0);
-		s = slots[(*started + __popc(starts & upto) - 1) &
+		s = slots[(*started + __popc(starts & up_to_here) - 1) &
 			  (BALE_GD_LANES - 1)];
 		*started += __popc(starts);
 		if (here >= len)

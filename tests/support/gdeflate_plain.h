@@ -274,10 +274,13 @@ static inline void plain_static(struct plain_code *ll, struct plain_code *dd)
 static inline bool plain_decode(const uint8_t *src, size_t src_len,
 				uint8_t *dst, size_t len)
 {
-	struct plain p = { .src = src, .src_len = src_len };
 	struct plain_code ll, dd;
 	bool last = false;
+	struct plain p;
 
+	memset(&p, 0, sizeof(p));
+	p.src = src;
+	p.src_len = src_len;
 	p.dst = dst;
 	p.len = len;
 	if (src_len % 4 || src_len < 4 * (size_t)PLAIN_LANES)
