@@ -22,6 +22,7 @@ struct Codec {
 	size_t (*bound)(uint32_t len);
 	/* NULL: none needed. */
 	size_t (*encode_temp)(int level, size_t nr, uint32_t max_chunk);
+	size_t (*decode_temp)(size_t nr, uint32_t max_chunk);
 	int (*encode)(int level, const struct bale_chunks *c);
 	int (*decode)(const struct bale_chunks *c);
 	int (*decoded_len)(const struct bale_chunks *c);
@@ -64,19 +65,20 @@ const Codec raw = { 0,
 		    0,
 		    raw_bound,
 		    nullptr,
+		    nullptr,
 		    raw_encode,
 		    bale_raw_decode,
 		    bale_raw_decoded_len,
 		    false };
-const Codec fill = {
-	0,	 0,    0, fill_bound, nullptr, fill_encode, bale_fill_decode,
-	nullptr, false
-};
+const Codec fill = { 0,	      0,       0,	    fill_bound,
+		     nullptr, nullptr, fill_encode, bale_fill_decode,
+		     nullptr, false };
 const Codec lz4 = { 1,
 		    3,
 		    1,
 		    lz4_bound,
 		    bale_lz4_encode_temp,
+		    bale_lz4_decode_temp,
 		    bale_lz4_encode,
 		    bale_lz4_decode,
 		    bale_lz4_decoded_len,
@@ -86,6 +88,7 @@ const Codec gdeflate = { -1,
 			 2,
 			 gdeflate_bound,
 			 bale_gdeflate_encode_temp,
+			 nullptr,
 			 bale_gdeflate_encode,
 			 bale_gdeflate_decode,
 			 bale_gdeflate_decoded_len,
@@ -160,6 +163,8 @@ int plan(const struct bale_device_opts *opts, size_t nr, bool encode, Call *ret)
 	}
 	if (encode && c.codec->encode_temp && nr)
 		c.codec_len = c.codec->encode_temp(c.level, nr, c.max_chunk);
+	if (!encode && c.codec->decode_temp && nr)
+		c.codec_len = c.codec->decode_temp(nr, c.max_chunk);
 	c.total = c.codec_at + align_up(c.codec_len);
 	*ret = c;
 	return 0;
