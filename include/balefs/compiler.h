@@ -9,6 +9,8 @@
 
 #define BALE_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 #define BALE_MUST_CHECK		__attribute__((warn_unused_result))
+/* What the shared library shows; all else is hidden. */
+#define BALE_PUBLIC		__attribute__((visibility("default")))
 #define BALE_UNUSED		__attribute__((unused))
 #define bale_likely(x)		__builtin_expect(!!(x), 1)
 #define bale_unlikely(x)	__builtin_expect(!!(x), 0)

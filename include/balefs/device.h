@@ -30,6 +30,7 @@
 #include <stdint.h>
 
 #include "balefs/codec.h"
+#include "balefs/compiler.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -70,17 +71,19 @@ struct bale_device_opts {
  * entropy coding alone. 0 is the default: 1 for lz4, 2 for gdeflate, and all
  * that raw and fill have.
  */
-int bale_device_levels(unsigned int codec, int *ret_min, int *ret_max);
+BALE_PUBLIC int bale_device_levels(unsigned int codec, int *ret_min,
+				   int *ret_max);
 
 /* Largest output that any chunk of opts->max_chunk bytes can need. (A fill that
  * is no pattern is BALE_CHUNK_NO_ROOM with any capacity.) */
-int bale_device_bound(const struct bale_device_opts *opts, size_t *ret_len);
+BALE_PUBLIC int bale_device_bound(const struct bale_device_opts *opts,
+				  size_t *ret_len);
 
 /* Bytes of temp that a call with nr chunks needs, maybe 0. -EINVAL: nr. */
-int bale_device_encode_temp(const struct bale_device_opts *opts, size_t nr,
-			    size_t *ret_len);
-int bale_device_decode_temp(const struct bale_device_opts *opts, size_t nr,
-			    size_t *ret_len);
+BALE_PUBLIC int bale_device_encode_temp(const struct bale_device_opts *opts,
+					size_t nr, size_t *ret_len);
+BALE_PUBLIC int bale_device_decode_temp(const struct bale_device_opts *opts,
+					size_t nr, size_t *ret_len);
 
 /*
  * 0: queued (nr 0: nothing to do). -EINVAL: opts, nr, a NULL array, or a temp
@@ -90,28 +93,31 @@ int bale_device_decode_temp(const struct bale_device_opts *opts, size_t nr,
  * BALE_CHUNK_NO_ROOM: the way to say how small is small enough. d_dst_len[i]
  * is 0 for both.
  */
-int bale_device_encode(const struct bale_device_opts *opts, size_t nr,
-		       const void *const *d_src, const uint32_t *d_src_len,
-		       void *const *d_dst, const uint32_t *d_dst_cap,
-		       uint32_t *d_dst_len, uint32_t *d_status, void *d_temp,
-		       size_t temp_len, bale_stream stream);
+BALE_PUBLIC int
+bale_device_encode(const struct bale_device_opts *opts, size_t nr,
+		   const void *const *d_src, const uint32_t *d_src_len,
+		   void *const *d_dst, const uint32_t *d_dst_cap,
+		   uint32_t *d_dst_len, uint32_t *d_status, void *d_temp,
+		   size_t temp_len, bale_stream stream);
 
 /* d_dst_cap[i] is the exact decoded length; d_dst_len[i] what was decoded (0
  * when bad). Errors as for encode. */
-int bale_device_decode(const struct bale_device_opts *opts, size_t nr,
-		       const void *const *d_src, const uint32_t *d_src_len,
-		       void *const *d_dst, const uint32_t *d_dst_cap,
-		       uint32_t *d_dst_len, uint32_t *d_status, void *d_temp,
-		       size_t temp_len, bale_stream stream);
+BALE_PUBLIC int
+bale_device_decode(const struct bale_device_opts *opts, size_t nr,
+		   const void *const *d_src, const uint32_t *d_src_len,
+		   void *const *d_dst, const uint32_t *d_dst_cap,
+		   uint32_t *d_dst_len, uint32_t *d_status, void *d_temp,
+		   size_t temp_len, bale_stream stream);
 
 /* The decoded length that a chunk's bytes say, found without decoding where
  * the format has it and by walking the stream where not; BALE_CHUNK_BAD where
  * it is more than opts->max_chunk. Never trusted by bale_device_decode().
  * -EOPNOTSUPP for fill, whose bytes do not say it. */
-int bale_device_decoded_len(const struct bale_device_opts *opts, size_t nr,
-			    const void *const *d_src, const uint32_t *d_src_len,
-			    uint32_t *d_len, uint32_t *d_status,
-			    bale_stream stream);
+BALE_PUBLIC int bale_device_decoded_len(const struct bale_device_opts *opts,
+					size_t nr, const void *const *d_src,
+					const uint32_t *d_src_len,
+					uint32_t *d_len, uint32_t *d_status,
+					bale_stream stream);
 
 #ifdef __cplusplus
 }
