@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "balefs/codec.h"
+#include "balefs/compiler.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,17 +38,18 @@ struct bale_gpu_info {
 };
 
 /* Is this a build with CUDA? */
-bool bale_gpu_built(void);
+BALE_PUBLIC bool bale_gpu_built(void);
 
 /*
  * No driver, no device and a build without CUDA are 0 devices, not errors.
  * -EOPNOTSUPP: the driver is older than this build's CUDA.
  * -ENOMEM, -EIO: the driver is there but does not work.
  */
-int bale_gpu_count(uint32_t *ret_nr);
+BALE_PUBLIC int bale_gpu_count(uint32_t *ret_nr);
 
 /* -ENODEV: idx is not below the count. Else as bale_gpu_count(). */
-int bale_gpu_info_get(uint32_t idx, struct bale_gpu_info *ret_info);
+BALE_PUBLIC int bale_gpu_info_get(uint32_t idx,
+				  struct bale_gpu_info *ret_info);
 
 enum { BALE_GPU_SLOTS_MAX = 8 };
 
