@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * docs/format.md against include/balefs/format.h: every structure there is,
+ * docs/format.md against include/balefs/format.h and container.h: every structure there is,
  * with its size, and every field with its offset and size. Fields of a
  * structure leave no gap, so none is missing here either.
  * usage: test_format_doc FORMAT.MD
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "balefs/container.h"
 #include "balefs/format.h"
 
 struct field {
@@ -72,6 +73,26 @@ static const struct field fields[] = {
 	F(bale_disk_bale_extent, filter),
 	F(bale_disk_bale_extent, level),
 	F(bale_disk_bale_extent, reason),
+	S(bale_disk_container),
+	F(bale_disk_container, magic),
+	F(bale_disk_container, version),
+	F(bale_disk_container, chunk_size),
+	F(bale_disk_container, raw_len),
+	F(bale_disk_container, stored_len),
+	F(bale_disk_container, nr_chunks),
+	F(bale_disk_container, table_crc),
+	F(bale_disk_container, codec),
+	F(bale_disk_container, level),
+	F(bale_disk_container, filter),
+	F(bale_disk_container, reserved),
+	F(bale_disk_container, crc),
+	S(bale_disk_container_chunk),
+	F(bale_disk_container_chunk, stored_len),
+	F(bale_disk_container_chunk, crc),
+	F(bale_disk_container_chunk, codec),
+	F(bale_disk_container_chunk, filter),
+	F(bale_disk_container_chunk, level),
+	F(bale_disk_container_chunk, reserved),
 	S(bale_disk_log),
 	F(bale_disk_log, magic),
 	F(bale_disk_log, uuid),
