@@ -177,7 +177,7 @@ static int next_stored(struct bale_inode *i, uint64_t from, uint64_t *ret)
 static int seek_data(struct bale_inode *i, uint64_t off, uint64_t *ret)
 {
 	struct bale_fs *fs = i->fs;
-	uint64_t from = bale_ext_no(fs, off), no, dirty;
+	uint64_t from = bale_ext_no(fs, off), no, dirty, patched;
 	int r;
 
 	if (from == 0 && bale_ext_has_data(i, 0)) {
@@ -187,6 +187,11 @@ static int seek_data(struct bale_inode *i, uint64_t off, uint64_t *ret)
 	r = next_stored(i, from, &no);
 	if (r)
 		return r;
+	r = bale_patch_next(i, from, &patched);
+	if (r && r != -ENOENT)
+		return r;
+	if (!r && patched < no)
+		no = patched;
 	dirty = next_dirty(i, from);
 	no = dirty < no ? dirty : no;
 	if (no >= bale_ext_count(fs, i->row.size))

@@ -132,6 +132,9 @@ uint32_t bale_ext_need(const struct bale_fs *fs, const struct bale_ext *e,
 /* The extent with its content, loaded when it is not cached; a hole becomes an
  * empty entry. Inode lock held. A reference in *ret. */
 int bale_ext_load(struct bale_inode *i, uint64_t no, struct bale_ext **ret);
+/* The first extent from `from` on with patch rows that no dirty extent stands
+ * for; -ENOENT: none. */
+int bale_patch_next(struct bale_inode *i, uint64_t from, uint64_t *ret);
 /* Nothing is stored of it (what is cached is not looked at). */
 bool bale_ext_is_hole(struct bale_inode *i, uint64_t no);
 /* Dirty, in flight or stored. */

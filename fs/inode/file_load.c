@@ -225,14 +225,43 @@ int bale_ext_load(struct bale_inode *i, uint64_t no, struct bale_ext **ret)
 	return 0;
 }
 
+static int take_extent_no(const void *key, size_t key_len, const void *val,
+			  size_t val_len, void *arg)
+{
+	be64 k[3];
+
+	(void)val;
+	(void)val_len;
+	if (key_len != sizeof(k))
+		return 0;
+	memcpy(k, key, sizeof(k));
+	*(uint64_t *)arg = be64_get(k[1]);
+	return 1;
+}
+
+int bale_patch_next(struct bale_inode *i, uint64_t from, uint64_t *ret)
+{
+	be64 key[2] = { be64_put(i->ino), be64_put(from) };
+	int r;
+
+	if (!atomic_load(&i->fs->has_patches))
+		return -ENOENT;
+	r = bale_meta_scan(i->fs->meta, BALE_TABLE_patch, key, sizeof(key),
+			   sizeof(key[0]), take_extent_no, ret);
+	return r == 1 ? 0 : r ? r : -ENOENT;
+}
+
 bool bale_ext_is_hole(struct bale_inode *i, uint64_t no)
 {
-	uint64_t id;
+	uint64_t id, patched;
+	int r;
 
-	if (atomic_load(&i->fs->has_patches) ||
-	    (no == 0 && i->row.flags & BALE_INODE_HAS_INLINE))
+	if (no == 0 && i->row.flags & BALE_INODE_HAS_INLINE)
 		return false;
-	return !bale_map_get(i, no, &id) && !id;
+	if (bale_map_get(i, no, &id) || id)
+		return false;
+	r = bale_patch_next(i, no, &patched);
+	return r == -ENOENT || (!r && patched != no);
 }
 
 void bale_ext_load_range(struct bale_inode *i, uint64_t first, unsigned int nr)

@@ -271,6 +271,39 @@ static void crash(struct rig *g)
 	assert_int_equal(system(cmd), 0);
 }
 
+/* With patches about, every extent of every file counted as data: a look for a
+ * hole in a sparse file took hours, and one for data missed the patches. */
+static void holes_beside_patches(void **state)
+{
+	const uint64_t size = (uint64_t)1 << 50, there = (uint64_t)1 << 40;
+	struct rig *g = *state;
+	struct bale_inode *sparse;
+	struct bale_setattr a = { .valid = BALE_SET_SIZE, .size = size };
+	uint64_t at;
+
+	sparse = file(g, "sparse");
+	assert_int_equal(bale_inode_setattr(sparse, &a), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	assert_int_equal(put(sparse, g->a, 300, there), 0);
+	assert_int_equal(bale_file_fsync(sparse, false), 0);
+	bale_inode_put(sparse);
+	crash(g);
+	open_rig(g, true);
+	assert_true(atomic_load(&g->fs->has_patches));
+	sparse = file(g, "sparse");
+	assert_int_equal(bale_file_seek(sparse, 0, SEEK_HOLE, &at), 0);
+	assert_int_equal(at, 0);
+	assert_int_equal(bale_file_seek(sparse, 0, SEEK_DATA, &at), 0);
+	assert_int_equal(at, there);
+	assert_int_equal(bale_file_seek(sparse, there, SEEK_HOLE, &at), 0);
+	assert_int_equal(at, there + EXTENT);
+	assert_int_equal(bale_file_seek(sparse, at, SEEK_DATA, &at), -ENXIO);
+	bale_inode_put(sparse);
+	assert_int_equal(bale_fs_close(g->fs), 0);
+	open_rig(g, false);
+	g->i = file(g, "f");
+}
+
 static void small_fsync_is_a_patch(void **state)
 {
 	struct rig *g = *state;
@@ -662,6 +695,7 @@ int main(void)
 		T(punched_range_is_a_hole),
 		T(zeros_take_no_space),
 		T(small_fsync_is_a_patch),
+		T(holes_beside_patches),
 		T(copy_shares_extents),
 		T(recompress_changes_the_codec),
 		T(failed_flush_fails_every_fsync),
