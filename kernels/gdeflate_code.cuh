@@ -66,13 +66,21 @@ static __device__ uint32_t bale_gd_sort(struct bale_gd_tree *t,
 	return used;
 }
 
-/* Joins n >= 2 leaves; inner node n - 2 is the root. One lane. */
+/*
+ * Joins n >= 2 leaves; inner node n - 2 is the root. One lane.
+ *
+ * The leaves are walked by pointer: of the same walk by index ptxas 13.0 makes,
+ * for sm_90 and perhaps others, loads of key[leaf + 1]. The codes that came of
+ * it were valid, but not the shortest.
+ */
 static __device__ void bale_gd_join(struct bale_gd_tree *t, uint32_t n)
 {
-	uint32_t leaf = 0, from = 0;
-	uint32_t next_leaf = t->key[0] >> BALE_GD_KEY_BITS;
+	const uint32_t *leaf = t->key, *end = t->key + n;
+	uint32_t from = 0;
+	uint32_t next_leaf = *leaf >> BALE_GD_KEY_BITS;
 	uint32_t next_inner = 0xffffffffu;
 
+#pragma unroll 1
 	for (uint32_t to = 0; to < n - 1; to++) {
 		uint32_t sum = 0;
 
@@ -80,9 +88,8 @@ static __device__ void bale_gd_join(struct bale_gd_tree *t, uint32_t n)
 			if (next_leaf <= next_inner) {
 				sum += next_leaf;
 				leaf++;
-				next_leaf = leaf < n ?
-						    t->key[leaf] >>
-							    BALE_GD_KEY_BITS :
+				next_leaf = leaf < end ?
+						    *leaf >> BALE_GD_KEY_BITS :
 						    0xffffffffu;
 			} else {
 				sum += next_inner;
@@ -145,9 +152,9 @@ static __device__ void bale_gd_limit(struct bale_gd_tree *t, uint32_t n,
 /*
  * Code lengths of at most max for counts, whose sum is below 1 << 23; 0 for a
  * count of 0. A single symbol gets one bit. lens: in shared memory.
- * One copy for its three callers: inlined in each, the loops come out so that
- * an H100 finds inner nodes without a parent in some units, which the emulated
- * device never does, and differently from run to run.
+ * One copy for its three callers: inlined in each, an H100 found inner nodes
+ * without a parent and read out of bounds. The walks above are bounded, so that
+ * a tree which is not whole costs some bits and no more.
  */
 static __device__ BALE_NOINLINE void
 bale_gd_lengths(struct bale_gd_tree *t, const uint32_t *counts, uint32_t nr,

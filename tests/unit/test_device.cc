@@ -464,6 +464,42 @@ void bad_streams_end_in_a_status(void **)
 
 /* ---- the interface ---- */
 
+/* n symbols that are equally frequent take log2(n) bits each, rounded up or
+ * down. Compiled for a device, the tree of the code lengths once left out a leaf:
+ * all decoded, at a sixth more. */
+void codes_are_short()
+{
+	struct bale_device_opts o = {};
+	std::vector<Bytes> src(4);
+	std::vector<uint32_t> caps;
+	uint32_t x = 12345;
+
+	o.struct_size = sizeof(o);
+	o.codec = BALE_CODEC_gdeflate;
+	o.level = -1;
+	o.max_chunk = BALE_UNIT_SIZE;
+	for (Bytes &b : src) {
+		uint32_t n = 40 - static_cast<uint32_t>(caps.size());
+		uint32_t five = 64 - n, bits = five * 5 + (n - five) * 6;
+
+		b.resize(BALE_UNIT_SIZE);
+		for (uint8_t &v : b) {
+			x = x * 1664525u + 1013904223u;
+			v = static_cast<uint8_t>((x >> 16) % n * 5);
+		}
+		caps.push_back(BALE_UNIT_SIZE / 8 * bits / n * 101 / 100 + 300);
+	}
+	Call c(src, caps);
+	c.run(o, true);
+	for (uint32_t status : c.stats)
+		assert_int_equal(status, BALE_CHUNK_OK);
+}
+
+void code_lengths_are_the_shortest(void **)
+{
+	in_all_orders(codes_are_short);
+}
+
 void options_are_checked(void **)
 {
 	struct bale_device_opts good = opts_of(cases[2]), o;
@@ -568,6 +604,7 @@ int main(int argc, char **)
 		cmocka_unit_test(arrays_and_temp_are_checked),
 		cmocka_unit_test(device_bytes_decode_on_both_sides),
 		cmocka_unit_test(cpu_bytes_decode_on_the_device),
+		cmocka_unit_test(code_lengths_are_the_shortest),
 		cmocka_unit_test(too_little_room),
 		cmocka_unit_test(chunks_beyond_the_maximum),
 		cmocka_unit_test(bad_streams_end_in_a_status),
