@@ -184,7 +184,8 @@ static int run(struct scrub *s)
 	uint64_t step = STEP_BYTES;
 	int r = 0;
 
-	/* A step is at most a quarter of a second of the rate. */
+	/* A step asks for a quarter of a second of the rate. It is never less
+	 * than a row of the map: 64 extents. */
 	if (s->rate && s->rate / 4 < step)
 		step = s->rate / 4 + 1;
 	s->began_ns = s->shown_ns = bale_now_ns();
