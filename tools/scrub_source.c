@@ -68,42 +68,11 @@ void bale_scrub_source_close(struct bale_scrub_source *s)
 	*s = (struct bale_scrub_source){ .fd = -1 };
 }
 
-/* As the daemon's answer to BALE_IOC_SCRUB. */
-static int store_step(struct bale_fs *fs, struct bale_ioc_scrub *x)
-{
-	struct bale_scrub_step s = { .at = { x->phase, x->place[0],
-					     x->place[1] },
-				     .max_bytes = x->bytes,
-				     .decode = x->decode };
-	int r = bale_fs_scrub(fs, &s);
-
-	x->index_error = 0;
-	if (r == -EUCLEAN && x->phase == BALE_SCRUB_INDEX) {
-		x->index_error = EUCLEAN;
-		r = 0;
-	}
-	x->extent_size = (uint32_t)1
-			 << bale_store_super(bale_fs_store(fs))->extent_bits;
-	x->phase = s.at.phase;
-	x->place[0] = s.at.ino;
-	x->place[1] = s.at.group;
-	x->extents = s.extents;
-	x->stored = s.stored;
-	x->raw = s.raw;
-	x->nr_bad = s.nr_bad;
-	for (unsigned int k = 0; k < s.nr_bad; k++) {
-		x->bad[k].ino = s.bad[k].ino;
-		x->bad[k].extent_no = s.bad[k].extent_no;
-		x->bad[k].error = (uint32_t)-s.bad[k].error;
-	}
-	return r;
-}
-
 int bale_scrub_source_step(struct bale_scrub_source *s,
 			   struct bale_ioc_scrub *x)
 {
 	if (s->fs)
-		return store_step(s->fs, x);
+		return bale_fs_scrub_ioc(s->fs, x, UINT64_MAX);
 	return ioctl(s->fd, BALE_IOC_SCRUB, x) ? -errno : 0;
 }
 

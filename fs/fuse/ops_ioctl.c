@@ -378,14 +378,9 @@ static bool is_owner(struct call *c)
 	return uid == 0 || uid == geteuid();
 }
 
-static_assert(sizeof(((struct bale_ioc_scrub *)0)->bad) ==
-		      (size_t)BALE_SCRUB_BAD_MAX * 24,
-	      "bale_ioc_scrub bad");
-
 static int do_scrub(struct call *c)
 {
 	struct bale_ioc_scrub *x = &c->out.scrub;
-	struct bale_scrub_step s = { 0 };
 	int r;
 
 	if (c->in_size < sizeof(*x))
@@ -393,30 +388,7 @@ static int do_scrub(struct call *c)
 	if (!is_owner(c))
 		return -EPERM;
 	memcpy(x, c->in, sizeof(*x));
-	s.at = (struct bale_scrub_place){ x->phase, x->place[0], x->place[1] };
-	s.max_bytes = x->bytes < 64 << 20 ? x->bytes : 64 << 20;
-	s.decode = x->decode;
-	r = bale_fs_scrub(c->s->fs, &s);
-	x->index_error = 0;
-	if (r == -EUCLEAN && x->phase == BALE_SCRUB_INDEX) {
-		x->index_error = EUCLEAN;
-		r = 0;
-	}
-	x->extent_size =
-		(uint32_t)1 << bale_store_super(bale_fs_store(c->s->fs))
-				       ->extent_bits;
-	x->phase = s.at.phase;
-	x->place[0] = s.at.ino;
-	x->place[1] = s.at.group;
-	x->extents = s.extents;
-	x->stored = s.stored;
-	x->raw = s.raw;
-	x->nr_bad = s.nr_bad;
-	for (unsigned int k = 0; k < s.nr_bad; k++) {
-		x->bad[k].ino = s.bad[k].ino;
-		x->bad[k].extent_no = s.bad[k].extent_no;
-		x->bad[k].error = (uint32_t)-s.bad[k].error;
-	}
+	r = bale_fs_scrub_ioc(c->s->fs, x, 64 << 20);
 	c->out_size = sizeof(*x);
 	return r;
 }

@@ -2,6 +2,7 @@
 /* scrub.c - see scrub.h. */
 #include "fs/inode/scrub.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -268,6 +269,42 @@ int bale_fs_scrub(struct bale_fs *fs, struct bale_scrub_step *s)
 	default:
 		s->at.phase = BALE_SCRUB_DONE;
 		break;
+	}
+	return r;
+}
+
+static_assert(sizeof(((struct bale_ioc_scrub *)0)->bad) ==
+		      (size_t)BALE_SCRUB_BAD_MAX * 24,
+	      "bale_ioc_scrub bad");
+
+int bale_fs_scrub_ioc(struct bale_fs *fs, struct bale_ioc_scrub *x,
+		      uint64_t max_bytes)
+{
+	struct bale_scrub_step s = {
+		.at = { x->phase, x->place[0], x->place[1] },
+		.max_bytes = x->bytes < max_bytes ? x->bytes : max_bytes,
+		.decode = x->decode,
+	};
+	int r = bale_fs_scrub(fs, &s);
+
+	x->index_error = 0;
+	if (r == -EUCLEAN && x->phase == BALE_SCRUB_INDEX) {
+		x->index_error = EUCLEAN;
+		r = 0;
+	}
+	x->extent_size = (uint32_t)1
+			 << bale_store_super(bale_fs_store(fs))->extent_bits;
+	x->phase = s.at.phase;
+	x->place[0] = s.at.ino;
+	x->place[1] = s.at.group;
+	x->extents = s.extents;
+	x->stored = s.stored;
+	x->raw = s.raw;
+	x->nr_bad = s.nr_bad;
+	for (unsigned int k = 0; k < s.nr_bad; k++) {
+		x->bad[k].ino = s.bad[k].ino;
+		x->bad[k].extent_no = s.bad[k].extent_no;
+		x->bad[k].error = (uint32_t)-s.bad[k].error;
 	}
 	return r;
 }

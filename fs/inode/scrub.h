@@ -9,6 +9,7 @@
 #ifndef BALE_INODE_SCRUB_H
 #define BALE_INODE_SCRUB_H
 
+#include "balefs/ioctl.h"
 #include "fs/inode/inode.h"
 
 enum bale_scrub_phase {
@@ -38,5 +39,9 @@ struct bale_scrub_step {
 /* 0; -EUCLEAN in phase INDEX: the index is not what was written to it (the
  * next mount builds a new one); other errors end it. Any thread. */
 int bale_fs_scrub(struct bale_fs *fs, struct bale_scrub_step *s);
+/* A step as BALE_IOC_SCRUB asks for it and is answered, of at most max_bytes. A
+ * wrong index is in x->index_error, and no error. */
+int bale_fs_scrub_ioc(struct bale_fs *fs, struct bale_ioc_scrub *x,
+		      uint64_t max_bytes);
 
 #endif
