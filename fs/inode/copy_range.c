@@ -72,33 +72,54 @@ static int put_slot(struct share *s, uint64_t no, uint64_t id)
 	return 0;
 }
 
-/* Extents [from, from + nr) of src, all clean, become [to, to + nr) of dst. */
+static int put_slots(struct share *s, struct bale_inode *src, uint64_t from,
+		     uint64_t to, uint64_t nr)
+{
+	uint64_t id;
+	int r = 0;
+
+	for (uint64_t k = 0; k < nr && !r; k++) {
+		r = bale_map_get(src, from + k, &id);
+		if (!r)
+			r = put_slot(s, to + k, id);
+	}
+	return r;
+}
+
+/* Extents [from, from + nr) of src, all clean, become [to, to + nr) of dst,
+ * of which nothing is in flight. */
 static int share_locked(struct bale_inode *src, uint64_t from,
 			struct bale_inode *dst, uint64_t to, uint64_t nr)
 {
 	struct bale_fs *fs = dst->fs;
 	struct share s = { .dst = dst };
-	uint64_t end = bale_ext_start(fs, to + nr), id;
+	uint64_t end = bale_ext_start(fs, to + nr), stored;
+	bool was_inline;
 	int r = 0;
 
 	if (end > dst->row.size)
 		r = bale_file_prepare_grow_locked(dst, end);
 	if (r)
 		return r;
+	was_inline = !to && dst->row.flags & BALE_INODE_HAS_INLINE;
+	stored = dst->row.stored;
+	if (was_inline)
+		dst->row.stored = 0; /* it is all there was */
 	bale_txn_begin(fs->meta, &s.t);
-	bale_file_discard_range(dst, to, to + nr, &s.t);
-	for (uint64_t k = 0; k < nr && !r; k++) {
-		bale_cache_drop(fs->cache, dst->ino, to + k);
-		r = bale_map_get(src, from + k, &id);
-		if (!r)
-			r = put_slot(&s, to + k, id);
-	}
+	r = put_slots(&s, src, from, to, nr);
 	if (r) {
 		bale_txn_abort(&s.t);
+		bale_map_forget(dst);
+		dst->row.stored = stored;
 		return r;
 	}
-	if (s.has_group)
-		bale_map_put(dst, &s.t, s.group, s.ids);
+	/* Nothing is thrown away before all slots are known to be good. */
+	bale_file_discard_range(dst, to, to + nr, &s.t);
+	for (uint64_t k = 0; k < nr; k++)
+		bale_cache_drop(fs->cache, dst->ino, to + k);
+	if (was_inline)
+		bale_inline_stage_del(dst, &s.t);
+	bale_map_put(dst, &s.t, s.group, s.ids);
 	if (end > dst->row.size)
 		dst->row.size = end;
 	bale_file_touch_locked(dst, true);
@@ -125,17 +146,16 @@ static int try_share(struct bale_inode *src, uint64_t src_off,
 	nr = nr < SHARE_MAX ? nr : SHARE_MAX;
 	lock_pair(src, dst);
 	r = bale_flush_settle_locked(src);
-	/* An inline value, or a slot in its place, cannot be shared; nor can
-	 * what was written meanwhile. */
+	if (!r)
+		r = bale_flush_settle_locked(dst);
+	/* An inline value cannot be shared; nor can what was written
+	 * meanwhile. */
 	whole = src->row.size >> fs->extent_bits;
 	whole = whole > from ? whole - from : 0;
 	nr = nr < whole ? nr : whole;
 	if (!r && nr && (!src->data || !src->data->nr_dirty) &&
-	    !(src->row.flags & BALE_INODE_HAS_INLINE) &&
-	    !(dst->row.flags & BALE_INODE_HAS_INLINE)) {
-		r = bale_flush_settle_locked(dst);
-		if (!r)
-			r = share_locked(src, from, dst, to, nr);
+	    !(src->row.flags & BALE_INODE_HAS_INLINE)) {
+		r = share_locked(src, from, dst, to, nr);
 		if (!r)
 			*ret_len = (size_t)bale_ext_start(fs, nr);
 	}

@@ -170,6 +170,17 @@ void bale_map_put(struct bale_inode *i, struct bale_txn *t, uint64_t group,
 	bale_mutex_unlock(&d->map_lock);
 }
 
+void bale_map_forget(struct bale_inode *i)
+{
+	struct bale_file_data *d = i->data;
+
+	if (!d)
+		return;
+	bale_mutex_lock(&d->map_lock);
+	d->map_valid = false;
+	bale_mutex_unlock(&d->map_lock);
+}
+
 static int first_group(const void *key, size_t key_len, const void *val,
 		       size_t val_len, void *arg)
 {

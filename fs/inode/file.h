@@ -109,6 +109,8 @@ int bale_map_row(struct bale_inode *i, uint64_t group,
 /* Stage a row (all zeros: delete it) and keep the view right. */
 void bale_map_put(struct bale_inode *i, struct bale_txn *t, uint64_t group,
 		  const uint64_t ids[BALE_MAP_SLOTS]);
+/* A transaction with bale_map_put() was aborted: look at the table again. */
+void bale_map_forget(struct bale_inode *i);
 /* First group >= from with a row, -ENOENT. */
 int bale_map_next(struct bale_inode *i, uint64_t from, uint64_t *ret_group);
 
@@ -216,6 +218,8 @@ int bale_patch_stage_locked(struct bale_inode *i, uint64_t *ret_seq);
 
 /* Free map slots [first, last) in steps; rows of the inode go along. */
 int bale_map_free_range(struct bale_inode *i, uint64_t first, uint64_t last);
+/* The inline value goes, and the row says so. Lock held exclusively. */
+void bale_inline_stage_del(struct bale_inode *i, struct bale_txn *t);
 /* Throw away what is dirty or in flight of extents [first, last). */
 void bale_file_discard_range(struct bale_inode *i, uint64_t first,
 			     uint64_t last, struct bale_txn *t);

@@ -128,14 +128,12 @@ static int cut_tail(struct bale_inode *i, uint64_t size)
 	return r;
 }
 
-static void drop_inline(struct bale_inode *i, struct bale_txn *t)
+void bale_inline_stage_del(struct bale_inode *i, struct bale_txn *t)
 {
 	be64 key = be64_put(i->ino);
 
 	bale_txn_del(t, BALE_TABLE_inline, &key, sizeof(key));
 	i->row.flags &= ~(uint32_t)BALE_INODE_HAS_INLINE;
-	i->row.stored = 0;
-	bale_cache_drop(i->fs->cache, i->ino, 0);
 }
 
 static int shrink(struct bale_inode *i, uint64_t size)
@@ -155,8 +153,11 @@ static int shrink(struct bale_inode *i, uint64_t size)
 	if (d->disk_size > size)
 		d->disk_size = size;
 	d->tail_checked = false;
-	if (!size && i->row.flags & BALE_INODE_HAS_INLINE)
-		drop_inline(i, &t);
+	if (!size && i->row.flags & BALE_INODE_HAS_INLINE) {
+		bale_inline_stage_del(i, &t);
+		i->row.stored = 0;
+		bale_cache_drop(fs->cache, i->ino, 0);
+	}
 	while ((more = free_step(i, &t, &first, UINT64_MAX)) > 0) {
 		/* The size is the new one at once; a crash in between is
 		 * resumed from the orphan row. */

@@ -377,6 +377,54 @@ static void copy_shares_extents(void **state)
 	bale_inode_put(to);
 }
 
+/*
+ * Extents shared onto a short file whose only copy was on its way to become an
+ * inline value: that was staged first, and hid the shared extent.
+ */
+static void copy_replaces_an_inline_value_in_flight(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode *to = file(g, "copy");
+	struct bale_setattr none = { .valid = BALE_SET_SIZE };
+	struct bale_flush_batch *b;
+	struct bale_inode_row row;
+	size_t n;
+
+	for (unsigned int flight = 0; flight < 3; flight++) {
+		assert_int_equal(put(g->i, g->a, BUF, 0), 0);
+		assert_int_equal(bale_inode_setattr(to, &none), 0);
+		memset(g->b, 'i', 3000);
+		assert_int_equal(put(to, g->b, 3000, 0), 0);
+		/* Dirty, in flight, or an inline value. */
+		if (flight == 1) {
+			b = bale_flush_batch_new(g->fs->flush);
+			assert_non_null(b);
+			bale_rwlock_wrlock(&to->lock);
+			assert_int_equal(bale_flush_collect_locked(b, to), 0);
+			bale_rwlock_unlock(&to->lock);
+			assert_int_equal(bale_flush_write(g->fs->flush, b), 0);
+		} else if (flight == 2) {
+			assert_int_equal(bale_fs_sync(g->fs), 0);
+			bale_inode_attr(to, &row);
+			assert_true(row.flags & BALE_INODE_HAS_INLINE);
+		}
+		assert_int_equal(bale_file_copy_range(g->i, 0, to, 0, BUF, &n),
+				 0);
+		assert_int_equal(n, BUF);
+		if (flight == 1)
+			bale_flush_batch_free(g->fs->flush, b);
+		expect(g, to, g->a, BUF, 0);
+		bale_inode_attr(to, &row);
+		assert_false(row.flags & BALE_INODE_HAS_INLINE);
+		assert_int_equal(bale_fs_sync(g->fs), 0);
+		bale_inode_put(to);
+		reopen(g);
+		to = file(g, "copy");
+		expect(g, to, g->a, BUF, 0);
+	}
+	bale_inode_put(to);
+}
+
 static void recompress_changes_the_codec(void **state)
 {
 	struct rig *g = *state;
@@ -697,6 +745,7 @@ int main(void)
 		T(small_fsync_is_a_patch),
 		T(holes_beside_patches),
 		T(copy_shares_extents),
+		T(copy_replaces_an_inline_value_in_flight),
 		T(recompress_changes_the_codec),
 		T(failed_flush_fails_every_fsync),
 		T(damage_hurts_its_extent_only),
