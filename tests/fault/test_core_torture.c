@@ -40,7 +40,7 @@ enum {
 };
 
 struct cell {
-	uint32_t now, synced; /* versions; 0: never written */
+	uint32_t now, synced;	       /* versions; 0: never written */
 	uint8_t zero_now, zero_synced; /* zeros since that version */
 	uint8_t zeroed;		       /* at some time since the fsync */
 };
@@ -145,9 +145,8 @@ static void read_cells(struct bale_inode *i, uint8_t *buf, uint64_t first,
 
 	while (left) {
 		struct bale_read rd;
-		int r = bale_file_read(i, off, left < (1 << 20) ? left :
-								  (1 << 20),
-				       &rd);
+		int r = bale_file_read(
+			i, off, left < (1 << 20) ? left : (1 << 20), &rd);
 
 		if (r)
 			die("read", r, (long)off, (long)left);
@@ -207,7 +206,7 @@ static void do_write(struct worker *w, unsigned int k)
 		fill_cell(w->buf + (size_t)c * CELL, file_id(w->nr, k),
 			  first + c, ver);
 		f->cells[first + c].now = ver;
-		f->cells[first + c].zero_now = 0;
+		f->cells[first + c].zero_now = 0; /* looked at by us alone */
 	}
 	if (first + nr > f->size)
 		set_size(f, first + nr);
@@ -289,8 +288,8 @@ static void do_copy(struct worker *w, unsigned int k)
 	to = get_file(name, true);
 	r = rnd(&w->rng) % 2 ? bale_inode_setattr(to, &a) : 0;
 	if (!r)
-		r = bale_file_copy_range(w->inodes[k], 0, to, 0,
-					 f->size * CELL, &n);
+		r = bale_file_copy_range(w->inodes[k], 0, to, 0, f->size * CELL,
+					 &n);
 	if (r || n != f->size * CELL)
 		die("copy", r, (long)n, (long)f->size * CELL);
 	read_cells(to, w->buf, 0, f->size);
@@ -307,14 +306,28 @@ static void do_copy(struct worker *w, unsigned int k)
 
 static void do_recompress(struct worker *w, unsigned int k)
 {
-	struct bale_codec_policy p = {
-		rnd(&w->rng) % 2 ? BALE_CODEC_lz4 : BALE_CODEC_zstd, 0
-	};
+	struct bale_codec_policy p = { rnd(&w->rng) % 2 ? BALE_CODEC_lz4 :
+							  BALE_CODEC_zstd,
+				       0 };
 	uint64_t before, after;
 	int r = bale_file_recompress(w->inodes[k], p, &before, &after);
 
 	if (r)
 		die("recompress", r, 0, 0);
+}
+
+/* The kill may come between any two of these: each step by itself only
+ * narrows what is allowed, and never to less than what is there. */
+static void cell_synced(struct cell *m)
+{
+	if (!m->zero_now)
+		m->zero_synced = 0; /* before the version that was written */
+	atomic_signal_fence(memory_order_seq_cst);
+	m->synced = m->now;
+	atomic_signal_fence(memory_order_seq_cst);
+	m->zero_synced = m->zero_now;
+	atomic_signal_fence(memory_order_seq_cst);
+	m->zeroed = 0;
 }
 
 static void do_fsync(struct worker *w, unsigned int k)
@@ -325,11 +338,8 @@ static void do_fsync(struct worker *w, unsigned int k)
 	if (r)
 		die("fsync", r, 0, 0);
 	f->size_synced = f->size_min = f->size_max = f->size;
-	for (uint32_t c = 0; c < NR_CELLS; c++) {
-		f->cells[c].synced = f->cells[c].now;
-		f->cells[c].zero_synced = f->cells[c].zero_now;
-		f->cells[c].zeroed = 0;
-	}
+	for (uint32_t c = 0; c < NR_CELLS; c++)
+		cell_synced(&f->cells[c]);
 	__atomic_fetch_add(&model->fsyncs, 1, __ATOMIC_RELAXED);
 }
 
@@ -470,9 +480,9 @@ static void check_after_kill(struct worker *w, unsigned int k)
 
 	bale_inode_attr(w->inodes[k], &row);
 	size = row.size / CELL;
-	if (row.size % CELL || size < (f->size_min < f->size_synced ?
-					       f->size_min :
-					       f->size_synced) ||
+	if (row.size % CELL ||
+	    size < (f->size_min < f->size_synced ? f->size_min :
+						   f->size_synced) ||
 	    size > (f->size_max > f->size_synced ? f->size_max :
 						   f->size_synced))
 		die("size", file_id(w->nr, k), (long)row.size,
@@ -568,9 +578,9 @@ static void run_kill(unsigned int rounds)
 			_exit(2);
 		}
 		st = wait_child(pid);
-		if (n + 1 == rounds ? st != 0 :
-				      !WIFSIGNALED(st) ||
-					      WTERMSIG(st) != SIGKILL)
+		if (n + 1 == rounds ?
+			    st != 0 :
+			    !WIFSIGNALED(st) || WTERMSIG(st) != SIGKILL)
 			die("child", st, n, 0);
 	}
 	printf("%u kills, %llu operations, %llu fsyncs\n", rounds - 1,
@@ -594,8 +604,7 @@ static void run_threads(unsigned int seconds)
 		if (bale_fs_close(fs))
 			die("close", n, 0, 0);
 	}
-	printf("%llu operations, %llu fsyncs\n",
-	       (unsigned long long)model->ops,
+	printf("%llu operations, %llu fsyncs\n", (unsigned long long)model->ops,
 	       (unsigned long long)model->fsyncs);
 }
 
