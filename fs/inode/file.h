@@ -137,6 +137,12 @@ int bale_ext_load(struct bale_inode *i, uint64_t no, struct bale_ext **ret);
 /* The first extent from `from` on with patch rows that no dirty extent stands
  * for; -ENOENT: none. */
 int bale_patch_next(struct bale_inode *i, uint64_t from, uint64_t *ret);
+/* Rows that recovery could not fold stay until what they belong to is
+ * replaced: the range of an extent's ([0, 0): none), and their deletion. */
+int bale_patch_find(struct bale_inode *i, uint64_t no, uint32_t *ret_first,
+		    uint32_t *ret_next);
+int bale_patch_stage_del_left(struct bale_inode *i, uint64_t first,
+			      uint64_t last, struct bale_txn *t);
 /* Nothing is stored of it (what is cached is not looked at). */
 bool bale_ext_is_hole(struct bale_inode *i, uint64_t no);
 /* Dirty, in flight or stored. */
@@ -220,7 +226,7 @@ int bale_patch_stage_locked(struct bale_inode *i, uint64_t *ret_seq);
 int bale_map_free_range(struct bale_inode *i, uint64_t first, uint64_t last);
 /* The inline value goes, and the row says so. Lock held exclusively. */
 void bale_inline_stage_del(struct bale_inode *i, struct bale_txn *t);
-/* Throw away what is dirty or in flight of extents [first, last). */
+/* Throw away what is dirty, in flight or patched of extents [first, last). */
 void bale_file_discard_range(struct bale_inode *i, uint64_t first,
 			     uint64_t last, struct bale_txn *t);
 

@@ -13,8 +13,7 @@
 #include "fs/base/log.h"
 
 /* One line for each damaged extent, not one for each read of it. */
-void bale_ext_log_damage(struct bale_fs *fs, uint64_t ino, uint64_t no,
-			 int err)
+void bale_ext_log_damage(struct bale_fs *fs, uint64_t ino, uint64_t no, int err)
 {
 	static _Atomic uint64_t seen[64];
 	uint64_t key = (ino << 20) ^ no ^ ((uint64_t)1 << 63);
@@ -105,8 +104,8 @@ static int load_inline(struct bale_inode *i, struct bale_load *l)
 	be64 key = be64_put(i->ino);
 	struct bale_job j = { .op = BALE_JOB_DECODE };
 	size_t len = 0;
-	int r = bale_meta_get(i->fs->meta, BALE_TABLE_inline, &key,
-			      sizeof(key), &v, sizeof(v), &len);
+	int r = bale_meta_get(i->fs->meta, BALE_TABLE_inline, &key, sizeof(key),
+			      &v, sizeof(v), &len);
 
 	if (r)
 		return r == -ENOENT ? -EUCLEAN : r;
@@ -251,6 +250,66 @@ int bale_patch_next(struct bale_inode *i, uint64_t from, uint64_t *ret)
 	return r == 1 ? 0 : r ? r : -ENOENT;
 }
 
+struct left {
+	uint64_t last; /* extents before it */
+	struct bale_txn *t;
+	uint32_t first, next;
+};
+
+static int each_left(const void *key, size_t key_len, const void *val,
+		     size_t val_len, void *arg)
+{
+	struct left *l = arg;
+	be64 k[3];
+	uint32_t seq;
+
+	(void)val;
+	(void)val_len;
+	if (key_len != sizeof(k))
+		return 0;
+	memcpy(k, key, sizeof(k));
+	if (be64_get(k[1]) >= l->last)
+		return 1;
+	seq = (uint32_t)be64_get(k[2]);
+	if (l->t)
+		bale_txn_del(l->t, BALE_TABLE_patch, key, key_len);
+	if (l->first == l->next)
+		l->first = seq;
+	l->next = seq + 1;
+	return 0;
+}
+
+static int scan_left(struct bale_inode *i, uint64_t no, struct left *l)
+{
+	be64 key[2] = { be64_put(i->ino), be64_put(no) };
+	int r;
+
+	if (!atomic_load(&i->fs->has_patches))
+		return 0;
+	r = bale_meta_scan(i->fs->meta, BALE_TABLE_patch, key, sizeof(key),
+			   sizeof(key[0]), each_left, l);
+	return r < 0 ? r : 0;
+}
+
+int bale_patch_find(struct bale_inode *i, uint64_t no, uint32_t *ret_first,
+		    uint32_t *ret_next)
+{
+	struct left l = { .last = no + 1 };
+	int r = scan_left(i, no, &l);
+
+	*ret_first = l.first;
+	*ret_next = l.next;
+	return r;
+}
+
+int bale_patch_stage_del_left(struct bale_inode *i, uint64_t first,
+			      uint64_t last, struct bale_txn *t)
+{
+	struct left l = { .last = last, .t = t };
+
+	return scan_left(i, first, &l);
+}
+
 bool bale_ext_is_hole(struct bale_inode *i, uint64_t no)
 {
 	uint64_t id, patched;
@@ -360,7 +419,8 @@ int bale_patches_recover(struct bale_fs *fs)
 		one = fold_one(fs, &p);
 		if (one) {
 			damaged = true;
-			bale_warn("inode %" PRIu64 ": patches of extent %" PRIu64
+			bale_warn("inode %" PRIu64
+				  ": patches of extent %" PRIu64
 				  " not folded: %s",
 				  p.ino, p.no, strerror(-one));
 		}

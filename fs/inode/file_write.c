@@ -13,7 +13,7 @@ int bale_file_writable(const struct bale_fs *fs)
 void bale_file_touch_locked(struct bale_inode *i, bool kill_priv)
 {
 	i->row.mtime = i->row.ctime = bale_wall();
-	i->row_dirty = true; /* goes with the data */
+	i->row_dirty = true;		/* goes with the data */
 	bale_inode_kill_caps_locked(i); /* fails with the store only */
 	if (!kill_priv)
 		return;
@@ -91,10 +91,13 @@ static int new_entry(struct bale_inode *i, uint64_t no, uint32_t len,
 		     struct bale_ext **ret)
 {
 	struct bale_cache *c = i->fs->cache;
+	uint32_t first, next;
 	struct bale_cbuf *b;
 	struct bale_ext *e;
-	int r = bale_cache_alloc(c, buf_size(i, no, len), &b);
+	int r = bale_patch_find(i, no, &first, &next);
 
+	if (!r)
+		r = bale_cache_alloc(c, buf_size(i, no, len), &b);
 	if (r)
 		return r;
 	r = bale_cache_claim(c, i->ino, no, &e);
@@ -102,6 +105,10 @@ static int new_entry(struct bale_inode *i, uint64_t no, uint32_t len,
 		bale_cbuf_put(b);
 		return r;
 	}
+	/* Once it is stored they must not be laid over it. */
+	e->patch_first = first;
+	e->patch_next = next;
+	e->no_patch = first < next;
 	bale_cache_publish(c, e, b, 0, 0);
 	*ret = e;
 	return 0;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* truncate.c - less of a file, or none. */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
+#include "fs/base/log.h"
 #include "fs/inode/flush.h"
 
 enum { STEP_BYTES = BALE_TXN_MAX / 4 };
@@ -74,13 +76,11 @@ int bale_map_free_range(struct bale_inode *i, uint64_t first, uint64_t last)
 
 /* ---- dirty extents ---- */
 
-void bale_file_discard_range(struct bale_inode *i, uint64_t first,
-			     uint64_t last, struct bale_txn *t)
+static void discard_pending(struct bale_inode *i, uint64_t first, uint64_t last,
+			    struct bale_txn *t)
 {
 	struct bale_file_data *d = i->data;
 
-	if (!d)
-		return;
 	bale_promise_drop(i, first, last);
 	bale_list_for_each_safe(l, &d->dirty)
 	{
@@ -104,6 +104,15 @@ void bale_file_discard_range(struct bale_inode *i, uint64_t first,
 	}
 }
 
+void bale_file_discard_range(struct bale_inode *i, uint64_t first,
+			     uint64_t last, struct bale_txn *t)
+{
+	if (i->data)
+		discard_pending(i, first, last, t);
+	if (bale_patch_stage_del_left(i, first, last, t))
+		bale_warn("inode %" PRIu64 ": left patches stay", i->ino);
+}
+
 /* The extent that the new end cuts: what is behind it is gone from memory, and
  * from the store when the extent is stored again, which growing makes sure. */
 static int cut_tail(struct bale_inode *i, uint64_t size)
@@ -113,8 +122,8 @@ static int cut_tail(struct bale_inode *i, uint64_t size)
 	struct bale_ext *e;
 	int r = 0;
 
-	if (!keep || bale_cache_find(fs->cache, i->ino, bale_ext_no(fs, size),
-				     &e))
+	if (!keep ||
+	    bale_cache_find(fs->cache, i->ino, bale_ext_no(fs, size), &e))
 		return 0;
 	/* A longer copy in flight would count as the file's new content. */
 	if (e->nr_flying)

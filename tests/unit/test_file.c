@@ -266,8 +266,7 @@ static void crash(struct rig *g)
 	assert_int_equal(system(cmd), 0);
 	bale_inode_put(g->i);
 	bale_fs_close(g->fs);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s; mv %s %s", g->dir, copy,
-		 g->dir);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s; mv %s %s", g->dir, copy, g->dir);
 	assert_int_equal(system(cmd), 0);
 }
 
@@ -369,9 +368,9 @@ static void copy_shares_extents(void **state)
 	expect(g, to, g->a, BUF, 0);
 	expect(g, g->i, g->a + 1, EXTENT, 0);
 	/* Neither aligned nor whole. */
-	assert_int_equal(bale_file_copy_range(to, 100, g->i, EXTENT + 5,
-					      2 * EXTENT, &n),
-			 0);
+	assert_int_equal(
+		bale_file_copy_range(to, 100, g->i, EXTENT + 5, 2 * EXTENT, &n),
+		0);
 	assert_int_equal(n, 2 * EXTENT);
 	expect(g, g->i, g->a + 100, 2 * EXTENT, EXTENT + 5);
 	bale_inode_put(to);
@@ -465,27 +464,39 @@ static void failed_flush_fails_every_fsync(void **state)
 	expect(g, g->i, g->a, EXTENT, 0);
 }
 
+static void locate(struct rig *g, uint64_t no, struct bale_extent_row *ret)
+{
+	uint64_t id;
+
+	assert_int_equal(bale_map_get(g->i, no, &id), 0);
+	assert_int_equal(bale_meta_extent(g->fs->meta, id, ret), 0);
+}
+
+static void flip_stored(struct rig *g, const struct bale_extent_row *row)
+{
+	char name[128];
+	uint8_t byte;
+	int fd;
+
+	snprintf(name, sizeof(name), "%s/seg/%016x", g->dir, row->segment);
+	fd = open(name, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, row->offset + 99), 1);
+	byte ^= 4;
+	assert_int_equal(pwrite(fd, &byte, 1, row->offset + 99), 1);
+	close(fd);
+}
+
 static void damage_hurts_its_extent_only(void **state)
 {
 	struct rig *g = *state;
 	struct bale_extent_row row;
-	char name[128];
-	uint64_t id;
-	uint8_t byte;
 	size_t n;
-	int fd;
 
 	assert_int_equal(put(g->i, g->a, 4 * EXTENT, 0), 0);
 	reopen(g);
-	assert_int_equal(bale_map_get(g->i, 1, &id), 0);
-	assert_int_equal(bale_meta_extent(g->fs->meta, id, &row), 0);
-	snprintf(name, sizeof(name), "%s/seg/%016x", g->dir, row.segment);
-	fd = open(name, O_RDWR);
-	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, &byte, 1, row.offset + 99), 1);
-	byte ^= 4;
-	assert_int_equal(pwrite(fd, &byte, 1, row.offset + 99), 1);
-	close(fd);
+	locate(g, 1, &row);
+	flip_stored(g, &row);
 	expect(g, g->i, g->a, EXTENT, 0);
 	assert_true(get(g->i, g->b, 10, EXTENT + 50, &n) < 0);
 	expect(g, g->i, g->a + 2 * EXTENT, 2 * EXTENT, 2 * EXTENT);
@@ -612,8 +623,8 @@ static void fallocate_sets_space_aside(void **state)
 	expect_set_aside(g, 4, 8 * EXTENT);
 	assert_int_equal(truncate_to(g, 7 * EXTENT), 0);
 	expect_set_aside(g, 3, 7 * EXTENT);
-	assert_int_equal(bale_file_fallocate(i, FALLOC_FL_KEEP_SIZE,
-					     7 * EXTENT, 2 * EXTENT),
+	assert_int_equal(bale_file_fallocate(i, FALLOC_FL_KEEP_SIZE, 7 * EXTENT,
+					     2 * EXTENT),
 			 0);
 	expect_set_aside(g, 5, 7 * EXTENT);
 	reopen(g);
@@ -637,6 +648,58 @@ static void deleted_file_keeps_no_space(void **state)
 	bale_inode_put_unlocked(g->i);
 	g->i = NULL;
 	assert_int_equal(reserved(g), 0);
+}
+
+/*
+ * Patches over an extent that cannot be read any more wait for it to be
+ * mended. What replaces the extent instead must not get them.
+ */
+static void left_patches_go_with_their_extent(void **state)
+{
+	enum { OVERWRITTEN, PUNCHED, SHARED, CUT, NR };
+	struct rig *g = *state;
+	struct bale_extent_row rows[NR];
+	struct bale_inode *from = file(g, "from");
+	size_t n;
+
+	assert_int_equal(put(from, g->a + 3, EXTENT, 0), 0);
+	assert_int_equal(put(g->i, g->a, (size_t)NR * EXTENT, 0), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	bale_inode_put(from);
+	for (unsigned int k = 0; k < NR; k++) {
+		locate(g, k, &rows[k]);
+		assert_int_equal(put(g->i, "patch", 5, k * EXTENT + 40), 0);
+		assert_int_equal(bale_file_fsync(g->i, false), 0);
+	}
+	crash(g);
+	for (unsigned int k = 0; k < NR; k++)
+		flip_stored(g, &rows[k]);
+	open_rig(g, false);
+	g->i = file(g, "f");
+	assert_true(atomic_load(&g->fs->has_patches));
+	for (unsigned int k = 0; k < NR; k++)
+		assert_true(get(g->i, g->b, 10, k * EXTENT, &n) < 0);
+	assert_int_equal(put(g->i, g->a + 1, EXTENT, OVERWRITTEN * EXTENT), 0);
+	assert_int_equal(
+		bale_file_fallocate(g->i,
+				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				    PUNCHED * EXTENT, EXTENT),
+		0);
+	from = file(g, "from");
+	assert_int_equal(bale_file_copy_range(from, 0, g->i, SHARED * EXTENT,
+					      EXTENT, &n),
+			 0);
+	bale_inode_put(from);
+	assert_int_equal(truncate_to(g, CUT * EXTENT), 0);
+	assert_int_equal(truncate_to(g, (uint64_t)NR * EXTENT), 0);
+	for (unsigned int k = 0; k < 2; k++) {
+		expect(g, g->i, g->a + 1, EXTENT, OVERWRITTEN * EXTENT);
+		expect(g, g->i, g->a + 3, EXTENT, SHARED * EXTENT);
+		expect_zeros(g, EXTENT, PUNCHED * EXTENT);
+		expect_zeros(g, EXTENT, CUT * EXTENT);
+		reopen(g);
+		assert_false(atomic_load(&g->fs->has_patches));
+	}
 }
 
 /* In every page of the index file: also in old ones. */
@@ -749,6 +812,7 @@ int main(void)
 		T(recompress_changes_the_codec),
 		T(failed_flush_fails_every_fsync),
 		T(damage_hurts_its_extent_only),
+		T(left_patches_go_with_their_extent),
 		T(cut_while_being_stored_leaves_nothing),
 		T(what_is_dirty_has_blocks),
 		T(fallocate_sets_space_aside),
