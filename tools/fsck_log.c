@@ -106,8 +106,8 @@ static int search_file(struct log *l, uint64_t lsn, uint64_t seq,
 
 		r = bale_fsck_step(l->f);
 		if (!r)
-			r = raw->io->ops->pread(raw->io, raw->fd, buf, WINDOW,
-						off, &got);
+			r = BALE_IO(raw->io)->pread(raw->io, raw->fd, buf,
+						    WINDOW, off, &got);
 		if (r || !got)
 			return r;
 		for (size_t k = 0; k + sizeof(struct bale_disk_log) <= got;
@@ -197,7 +197,7 @@ static int move_aside(struct bale_io *io, uint64_t file)
 
 	snprintf(from, sizeof(from), "log/%016" PRIx64, file);
 	snprintf(to, sizeof(to), "damaged-log-%016" PRIx64, file);
-	return io->ops->rename(io, from, to);
+	return BALE_IO(io)->rename(io, from, to);
 }
 
 /* The good beginning of a file that was moved aside, zeros up to its size. */
@@ -210,9 +210,9 @@ static int copy_beginning(struct bale_io *io, uint64_t file, uint64_t keep,
 
 	snprintf(from, sizeof(from), "damaged-log-%016" PRIx64, file);
 	snprintf(to, sizeof(to), "log/%016" PRIx64, file);
-	r = buf ? io->ops->open(io, from, O_RDONLY, &in) : -ENOMEM;
+	r = buf ? BALE_IO(io)->open(io, from, O_RDONLY, &in) : -ENOMEM;
 	if (!r)
-		r = io->ops->open(io, to, O_RDWR | O_CREAT | O_EXCL, &out);
+		r = BALE_IO(io)->open(io, to, O_RDWR | O_CREAT | O_EXCL, &out);
 	for (uint64_t off = 0; off < size && !r; off += WINDOW) {
 		struct iovec v = { buf, WINDOW };
 		uint64_t good = off < keep ? keep - off : 0;
@@ -220,18 +220,18 @@ static int copy_beginning(struct bale_io *io, uint64_t file, uint64_t keep,
 
 		memset(buf, 0, WINDOW);
 		if (good)
-			r = io->ops->pread(io, in, buf,
-					   good < WINDOW ? good : WINDOW, off,
-					   &got);
+			r = BALE_IO(io)->pread(io, in, buf,
+					       good < WINDOW ? good : WINDOW,
+					       off, &got);
 		if (!r)
-			r = io->ops->pwritev(io, out, &v, 1, off);
+			r = BALE_IO(io)->pwritev(io, out, &v, 1, off);
 	}
 	if (!r)
-		r = io->ops->sync(io, out);
+		r = BALE_IO(io)->sync(io, out);
 	if (in >= 0)
-		io->ops->close(io, in);
+		BALE_IO(io)->close(io, in);
 	if (out >= 0)
-		io->ops->close(io, out);
+		BALE_IO(io)->close(io, out);
 	return r;
 }
 
@@ -253,9 +253,9 @@ int bale_fsck_log_cut(struct bale_fsck *f)
 			r = copy_beginning(io, last, keep, size);
 	}
 	if (!r)
-		r = io->ops->sync_dir(io, "log");
+		r = BALE_IO(io)->sync_dir(io, "log");
 	if (!r)
-		r = io->ops->sync_dir(io, "");
+		r = BALE_IO(io)->sync_dir(io, "");
 	bale_io_close(io);
 	return r;
 }

@@ -53,10 +53,10 @@ static int use_segment(struct salvage *s, uint64_t segment)
 	if (s->fd >= 0 && s->segment == segment)
 		return 0;
 	if (s->fd >= 0)
-		s->io->ops->close(s->io, s->fd);
+		BALE_IO(s->io)->close(s->io, s->fd);
 	s->fd = -1;
 	snprintf(name, sizeof(name), "seg/%016" PRIx64, segment);
-	r = s->io->ops->open(s->io, name, O_RDONLY, &s->fd);
+	r = BALE_IO(s->io)->open(s->io, name, O_RDONLY, &s->fd);
 	if (r)
 		s->fd = -1;
 	s->segment = segment;
@@ -322,7 +322,7 @@ int bale_fsck_salvage(struct bale_fsck *f, const char *new_store)
 		       f->path, s.files, new_store, s.bad);
 	}
 	if (s.fd >= 0)
-		s.io->ops->close(s.io, s.fd);
+		BALE_IO(s.io)->close(s.io, s.fd);
 	bale_io_close(s.io);
 	free(s.found);
 	free(s.stored);

@@ -86,9 +86,9 @@ int bale_fsck_drop_ckpts(struct bale_fsck *f)
 	for (size_t k = 0; k < f->nr_bad_ckpts && !r; k++) {
 		snprintf(name, sizeof(name), "ckpt/%016" PRIx64,
 			 f->bad_ckpts[k]);
-		r = io->ops->unlink(io, name);
+		r = BALE_IO(io)->unlink(io, name);
 		if (r == -ENOENT) /* the store has dropped it itself */
 			r = 0;
 	}
-	return r || !f->nr_bad_ckpts ? r : io->ops->sync_dir(io, "ckpt");
+	return r || !f->nr_bad_ckpts ? r : BALE_IO(io)->sync_dir(io, "ckpt");
 }

@@ -48,7 +48,7 @@ int bale_raw_list(struct bale_io *io, const char *dir, uint64_t **ret,
 		  size_t *ret_nr)
 {
 	struct files v = { 0 };
-	int r = io->ops->list(io, dir, note_file, &v);
+	int r = BALE_IO(io)->list(io, dir, note_file, &v);
 
 	if (r && r != -ENOENT) {
 		free(v.no);
@@ -65,7 +65,7 @@ int bale_raw_read(struct bale_io *io, int fd, void *buf, size_t len,
 		  uint64_t off)
 {
 	size_t got = 0;
-	int r = io->ops->pread(io, fd, buf, len, off, &got);
+	int r = BALE_IO(io)->pread(io, fd, buf, len, off, &got);
 
 	return r ? r : got == len ? 0 : -EUCLEAN;
 }
@@ -158,7 +158,7 @@ static int read_ckpt(struct chunks *c, const uint8_t *uuid,
 	struct bale_disk_ckpt head;
 	struct bale_disk_ckpt_end tail;
 	uint64_t len, allocated;
-	int r = c->io->ops->size(c->io, c->fd, &len, &allocated);
+	int r = BALE_IO(c->io)->size(c->io, c->fd, &len, &allocated);
 
 	if (!r && len < sizeof(head) + sizeof(tail))
 		r = -EUCLEAN;
@@ -189,13 +189,13 @@ int bale_raw_ckpt_read(struct bale_io *io, const uint8_t *uuid, uint64_t number,
 	int r;
 
 	snprintf(name, sizeof(name), "ckpt/%016" PRIx64, number);
-	r = io->ops->open(io, name, O_RDONLY, &c.fd);
+	r = BALE_IO(io)->open(io, name, O_RDONLY, &c.fd);
 	if (r)
 		return r;
 	r = read_ckpt(&c, uuid, ret);
 	if (!r && ret->start_lsn != number)
 		r = -EUCLEAN; /* it is where another belongs */
-	io->ops->close(io, c.fd);
+	BALE_IO(io)->close(io, c.fd);
 	bale_buf_fini(&c.body);
 	return r;
 }
@@ -215,7 +215,7 @@ void bale_raw_log_init(struct bale_raw_log *l, struct bale_io *io,
 void bale_raw_log_fini(struct bale_raw_log *l)
 {
 	if (l->fd >= 0)
-		l->io->ops->close(l->io, l->fd);
+		BALE_IO(l->io)->close(l->io, l->fd);
 	bale_buf_fini(&l->body);
 }
 
@@ -227,10 +227,10 @@ int bale_raw_log_use(struct bale_raw_log *l, uint64_t file)
 	if (l->fd >= 0 && l->file == file)
 		return 0;
 	if (l->fd >= 0)
-		l->io->ops->close(l->io, l->fd);
+		BALE_IO(l->io)->close(l->io, l->fd);
 	l->fd = -1;
 	snprintf(name, sizeof(name), "log/%016" PRIx64, file);
-	r = l->io->ops->open(l->io, name, O_RDONLY, &l->fd);
+	r = BALE_IO(l->io)->open(l->io, name, O_RDONLY, &l->fd);
 	if (r)
 		l->fd = -1;
 	l->file = file;
@@ -375,13 +375,13 @@ int bale_raw_segment(struct bale_io *io, uint8_t *uuid, uint64_t segment,
 	int r;
 
 	snprintf(name, sizeof(name), "seg/%016" PRIx64, segment);
-	r = io->ops->open(io, name, O_RDONLY, &s.fd);
+	r = BALE_IO(io)->open(io, name, O_RDONLY, &s.fd);
 	if (r)
 		return r;
-	r = io->ops->size(io, s.fd, &len, &allocated);
+	r = BALE_IO(io)->size(io, s.fd, &len, &allocated);
 	if (!r)
 		r = walk_segment(&s, len, fn, arg);
-	io->ops->close(io, s.fd);
+	BALE_IO(io)->close(io, s.fd);
 	bale_buf_fini(&s.head);
 	return r;
 }

@@ -81,11 +81,11 @@ static int add_file(const char *name, void *arg)
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", d->name, name);
-	if (d->io->ops->open(d->io, path, O_RDONLY, &fd))
+	if (BALE_IO(d->io)->open(d->io, path, O_RDONLY, &fd))
 		return 0;
-	if (!d->io->ops->size(d->io, fd, &len, &allocated))
+	if (!BALE_IO(d->io)->size(d->io, fd, &len, &allocated))
 		d->bytes += allocated;
-	d->io->ops->close(d->io, fd);
+	BALE_IO(d->io)->close(d->io, fd);
 	return 0;
 }
 
@@ -93,7 +93,7 @@ static uint64_t folder_bytes(struct bale_store *st, const char *name)
 {
 	struct folder d = { .io = bale_store_io(st), .name = name };
 
-	d.io->ops->list(d.io, name, add_file, &d);
+	BALE_IO(d.io)->list(d.io, name, add_file, &d);
 	return d.bytes;
 }
 

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fs/base/fault.h"
+
 /* ---- batches ---- */
 
 struct bale_flush_batch *bale_flush_batch_new(struct bale_flush *fl)
@@ -169,6 +171,8 @@ int bale_flush_write(struct bale_flush *fl, struct bale_flush_batch *b)
 		r = bale_batch_write(fs->batcher, b->work, b->nr, &b->scratch);
 	if (r && !bale_store_error(fs->store))
 		bale_store_fail(fs->store, r, "writing of extents");
+	if (!r)
+		BALE_FAULT_POINT("flush.appended");
 	b->error = r;
 	atomic_fetch_add(&fl->nr_flushes, 1);
 	set_state(fl, b, r ? BALE_FLUSH_FAILED : BALE_FLUSH_APPENDED);

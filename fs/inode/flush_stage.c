@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fs/base/fault.h"
 #include "fs/inode/flush.h"
 
 enum { TXN_FULL = BALE_TXN_MAX / 2 };
@@ -248,6 +249,7 @@ int bale_flush_stage_locked(struct bale_inode *i, struct bale_flush_part *p)
 		if (!r) {
 			bale_inode_stage(i, &s.t);
 			r = bale_txn_commit(&s.t, NULL);
+			BALE_FAULT_POINT("flush.staged");
 		} else {
 			bale_txn_abort(&s.t);
 		}

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "fs/base/clock.h"
+#include "fs/base/fault.h"
 #include "fs/inode/flush.h"
 #include "fs/inode/fs_stats.h"
 
@@ -208,7 +209,9 @@ int bale_fs_close(struct bale_fs *fs)
 	if (!fs->o.read_only) {
 		/* Dirty data first: it keeps references to deleted files. */
 		r = bale_flush_all(fs);
+		BALE_FAULT_POINT("close.flushed");
 		one = bale_names_shutdown(fs);
+		BALE_FAULT_POINT("close.names");
 		r = r ? r : one;
 		one = bale_fs_sync(fs);
 		r = r ? r : one;

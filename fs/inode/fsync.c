@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fs/base/fault.h"
 #include "fs/inode/flush.h"
 
 static bool fits_patches(const struct bale_file_data *d)
@@ -70,6 +71,7 @@ int bale_patch_stage_locked(struct bale_inode *i, uint64_t *ret_seq)
 	d->disk_size = i->row.size;
 	bale_inode_stage(i, &t);
 	r = bale_txn_commit(&t, ret_seq);
+	BALE_FAULT_POINT("patch.staged");
 	if (r)
 		bale_store_fail(i->fs->store, r, "staging of patches");
 	atomic_fetch_add(&fl->nr_patches, 1);
@@ -121,6 +123,7 @@ int bale_file_fsync(struct bale_inode *i, bool data_only)
 	r = stage_file(i);
 	if (!r)
 		r = bale_meta_sync(fs->meta, 0);
+	BALE_FAULT_POINT("fsync.durable");
 	if (!r) {
 		bale_rwlock_rdlock(&i->lock);
 		r = i->data && i->data->lost ? -EIO : 0;

@@ -4,6 +4,7 @@
  * that was still in use, or a truncation that takes several transactions. What
  * a crash left is finished when the store is opened writable.
  */
+#include "fs/base/fault.h"
 #include "fs/inode/fs_internal.h"
 #include "fs/inode/names_internal.h"
 
@@ -87,7 +88,9 @@ int bale_names_recover(struct bale_fs *fs)
 		int one;
 
 		memcpy(&o, all.data + k * sizeof(o), sizeof(o));
+		BALE_FAULT_POINT("orphan.found");
 		one = finish(fs, &o);
+		BALE_FAULT_POINT("orphan.finished");
 		/* A damaged one stays for fsck; it must not stop the mount. */
 		if (one)
 			bale_warn("orphan inode %llu: not finished: %s",

@@ -2,6 +2,7 @@
 /* recompress.c - a file's extents coded again with another policy. */
 #include <errno.h>
 
+#include "fs/base/fault.h"
 #include "fs/inode/file.h"
 
 enum { CHUNK = 256 }; /* extents made dirty at a time */
@@ -77,6 +78,7 @@ int bale_file_recompress(struct bale_inode *i, struct bale_codec_policy p,
 		d->recode_policy = p;
 		r = mark_chunk(i, p, &no);
 		more = no < bale_ext_count(i->fs, i->row.size);
+		BALE_FAULT_POINT("recompress.marked");
 		if (!r)
 			r = bale_flush_inode_locked(i);
 		d->recode = false;

@@ -18,6 +18,7 @@
 #include <linux/fs.h>
 
 #include "fs/base/clock.h"
+#include "fs/base/fault.h"
 #include "fs/inode/fs_internal.h"
 #include "fs/inode/names_internal.h"
 
@@ -410,8 +411,10 @@ static int move_locked(struct move *m)
 	r = check_move(m);
 	if (!r)
 		order_content(m);
+	BALE_FAULT_POINT("rename.ordered");
 	if (!r)
 		r = commit_move(m);
+	BALE_FAULT_POINT("rename.staged");
 	lock_inodes(m, false);
 	return r;
 }

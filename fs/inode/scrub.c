@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/base/fault.h"
 #include "fs/inode/file.h"
 
 struct extent {
@@ -253,6 +254,7 @@ int bale_fs_scrub(struct bale_fs *fs, struct bale_scrub_step *s)
 {
 	int r = 0;
 
+	BALE_FAULT_POINT("scrub.step");
 	s->extents = s->stored = s->raw = 0;
 	s->nr_bad = 0;
 	switch (s->at.phase) {

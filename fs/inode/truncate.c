@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "fs/base/fault.h"
 #include "fs/base/log.h"
 #include "fs/inode/flush.h"
 
@@ -175,6 +176,7 @@ static int shrink(struct bale_inode *i, uint64_t size)
 		steps = true;
 		bale_inode_stage(i, &t);
 		r = bale_txn_commit(&t, NULL);
+		BALE_FAULT_POINT("truncate.step");
 		if (r)
 			return r;
 		bale_txn_begin(fs->meta, &t);
@@ -229,6 +231,7 @@ int bale_file_delete(struct bale_inode *i)
 			break;
 		/* The inode's orphan row makes the next mount go on. */
 		r = bale_txn_commit(&t, NULL);
+		BALE_FAULT_POINT("delete.step");
 		if (r) {
 			bale_rwlock_unlock(&i->lock);
 			return r;

@@ -165,12 +165,12 @@ static int write_bale(struct bale_store *st, const struct place *p,
 
 	if (head && iov) {
 		fill_head(st, p, in, rows, head, iov);
-		r = st->io->ops->pwritev(st->io, p->g->fd, iov, (int)p->nr + 1,
-					 p->offset);
+		r = BALE_IO(st->io)->pwritev(st->io, p->g->fd, iov,
+					     (int)p->nr + 1, p->offset);
 	}
 	if (!r && p->payload > 1 << 20)
-		st->io->ops->start_writeback(st->io, p->g->fd, p->offset,
-					     p->head_len + p->payload);
+		BALE_IO(st->io)->start_writeback(st->io, p->g->fd, p->offset,
+						 p->head_len + p->payload);
 	return r;
 }
 
@@ -190,7 +190,7 @@ static void end_place(struct bale_store *st, const struct place *p, bool failed)
 	bale_mutex_unlock(&s->lock);
 	/* The end where no extent fits any more was preallocated too. */
 	if (last)
-		r = st->io->ops->truncate(st->io, g->fd, g->used);
+		r = BALE_IO(st->io)->truncate(st->io, g->fd, g->used);
 	if (r)
 		bale_warn("segment %" PRIu64 ": its unused end stays: %s",
 			  g->no, strerror(-r));
@@ -249,7 +249,7 @@ static int read_at(struct bale_store *st, uint32_t segment, void *buf,
 	int fd, r = bale_segs_fd_get(st, segment, &fd);
 
 	if (!r) {
-		r = st->io->ops->pread(st->io, fd, buf, len, off, &got);
+		r = BALE_IO(st->io)->pread(st->io, fd, buf, len, off, &got);
 		bale_segs_fd_put(st, segment, fd);
 	}
 	if (!r && got != len)
@@ -373,8 +373,9 @@ static int find_magic(struct scan *sc, uint64_t from, uint64_t *ret)
 	     at += BALE_ALIGN) {
 		if (at < sc->chunk_at ||
 		    at + 8 > sc->chunk_at + sc->chunk_len) {
-			int r = io->ops->pread(io, sc->fd, sc->chunk,
-					       SCAN_CHUNK, at, &sc->chunk_len);
+			int r = BALE_IO(io)->pread(io, sc->fd, sc->chunk,
+						   SCAN_CHUNK, at,
+						   &sc->chunk_len);
 
 			sc->chunk_at = at;
 			if (r)
@@ -399,7 +400,7 @@ static int read_head(struct scan *sc, uint64_t at, uint8_t **ret,
 	struct bale_io *io = sc->st->io;
 	size_t total, got;
 	uint8_t *buf;
-	int r = io->ops->pread(io, sc->fd, &h, sizeof(h), at, &got);
+	int r = BALE_IO(io)->pread(io, sc->fd, &h, sizeof(h), at, &got);
 
 	if (!r)
 		r = bale_bale_peek(&h, got, sc->st->super.uuid, info, &total);
@@ -408,7 +409,7 @@ static int read_head(struct scan *sc, uint64_t at, uint8_t **ret,
 	buf = malloc(total);
 	if (!buf)
 		return -ENOMEM;
-	r = io->ops->pread(io, sc->fd, buf, total, at, &got);
+	r = BALE_IO(io)->pread(io, sc->fd, buf, total, at, &got);
 	if (!r)
 		r = bale_bale_check(buf, got, sc->st->super.uuid, sc->segment,
 				    (uint32_t)at, info);
@@ -459,8 +460,9 @@ int bale_store_scan_segment(struct bale_store *st, uint64_t segment,
 	if (r)
 		return r;
 	sc.chunk = malloc(SCAN_CHUNK);
-	r = sc.chunk ? st->io->ops->size(st->io, sc.fd, &sc.len, &allocated) :
-		       -ENOMEM;
+	r = sc.chunk ?
+		    BALE_IO(st->io)->size(st->io, sc.fd, &sc.len, &allocated) :
+		    -ENOMEM;
 	if (!r)
 		r = scan_bales(&sc, fn, arg);
 	free(sc.chunk);

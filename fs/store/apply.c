@@ -62,7 +62,7 @@ int bale_meta_move_rows(struct bale_meta *m, struct bale_memtable *mt,
 	do {
 		size_t bytes = 0;
 
-		r = bale_fault("meta.apply");
+		r = BALE_FAULT("meta.apply");
 		if (!r)
 			r = bale_kv_begin(m->kv);
 		for (unsigned int i = 0;
@@ -72,8 +72,10 @@ int bale_meta_move_rows(struct bale_meta *m, struct bale_memtable *mt,
 			r = bale_kv_put(m->kv, &row);
 			more = next_row(&mv, &row);
 		}
+		BALE_FAULT_POINT("index.moved");
 		if (!r)
 			r = bale_kv_commit(m->kv, more ? NULL : pos);
+		BALE_FAULT_POINT("index.committed");
 	} while (!r && more);
 	return r;
 }

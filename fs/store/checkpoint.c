@@ -37,7 +37,7 @@ static bool is_tight(struct bale_meta *m)
 {
 	uint64_t total, left;
 
-	return !m->st->io->ops->space(m->st->io, &total, &left) &&
+	return !BALE_IO(m->st->io)->space(m->st->io, &total, &left) &&
 	       left < (uint64_t)4 * DUE_BYTES;
 }
 
@@ -46,7 +46,7 @@ static bool is_full(struct bale_meta *m)
 {
 	uint64_t total, left;
 
-	return !m->st->io->ops->space(m->st->io, &total, &left) &&
+	return !BALE_IO(m->st->io)->space(m->st->io, &total, &left) &&
 	       left < bale_meta_space_need(m);
 }
 
@@ -89,7 +89,7 @@ static int write_bytes(struct writer *w, const void *p, size_t len)
 {
 	struct bale_io *io = w->m->st->io;
 	struct iovec iov = { (void *)p, len };
-	int r = io->ops->pwritev(io, w->fd, &iov, 1, w->off);
+	int r = BALE_IO(io)->pwritev(io, w->fd, &iov, 1, w->off);
 
 	w->off += len;
 	return r;
@@ -213,11 +213,11 @@ static void retire(struct bale_meta *m, uint64_t fresh)
 	m->ckpt_lsn[0] = fresh;
 	if (gone != UINT64_MAX && gone != m->ckpt_lsn[1]) {
 		ckpt_name(name, gone);
-		io->ops->unlink(io, name);
+		BALE_IO(io)->unlink(io, name);
 	}
 	if (m->ckpt_lsn[1] != UINT64_MAX && is_tight(m)) {
 		ckpt_name(name, m->ckpt_lsn[1]);
-		io->ops->unlink(io, name);
+		BALE_IO(io)->unlink(io, name);
 		m->ckpt_lsn[1] = UINT64_MAX;
 	}
 	/* With one checkpoint only, the log of old is its second source: where
@@ -240,29 +240,31 @@ int bale_ckpt_write(struct bale_meta *m)
 	if (bale_kv_doubtful(m->kv))
 		return -EUCLEAN;
 	bale_kv_position(m->kv, &p);
-	r = bale_fault("meta.checkpoint");
+	r = BALE_FAULT("meta.checkpoint");
 	if (!r)
-		r = io->ops->open(io, "ckpt/new", O_RDWR | O_CREAT | O_TRUNC,
-				  &w.fd);
+		r = BALE_IO(io)->open(io, "ckpt/new",
+				      O_RDWR | O_CREAT | O_TRUNC, &w.fd);
 	if (r)
 		return r;
 	r = write_all(&w, &p);
 	if (!r)
-		r = io->ops->sync(io, w.fd);
-	io->ops->close(io, w.fd);
+		r = BALE_IO(io)->sync(io, w.fd);
+	BALE_IO(io)->close(io, w.fd);
 	bale_buf_fini(&w.body);
 	ckpt_name(name, p.lsn);
 	if (!r)
-		r = io->ops->rename(io, "ckpt/new", name);
+		r = BALE_IO(io)->rename(io, "ckpt/new", name);
 	if (!r)
-		r = io->ops->sync_dir(io, "ckpt");
+		r = BALE_IO(io)->sync_dir(io, "ckpt");
 	if (r) {
-		io->ops->unlink(io, "ckpt/new");
+		BALE_IO(io)->unlink(io, "ckpt/new");
 		return r;
 	}
 	atomic_store(&m->ckpt_bytes, w.off);
 	atomic_store(&m->ckpt_at, bale_wal_end(m->wal).lsn);
+	BALE_FAULT_POINT("checkpoint.named");
 	retire(m, p.lsn);
+	BALE_FAULT_POINT("checkpoint.retired");
 	return 0;
 }
 
@@ -312,7 +314,7 @@ int bale_ckpt_find(struct bale_meta *m)
 	uint64_t allocated, len = 0;
 	unsigned int nr = 0;
 	char name[32];
-	int fd, r = io->ops->list(io, "ckpt", note_ckpt, &f);
+	int fd, r = BALE_IO(io)->list(io, "ckpt", note_ckpt, &f);
 
 	for (unsigned int i = 0; i < f.nr; i++)
 		if (is_named_right(m, f.lsn[i]))
@@ -322,9 +324,9 @@ int bale_ckpt_find(struct bale_meta *m)
 	atomic_store(&m->ckpt_at, nr ? f.lsn[0] : 0);
 	if (!r && nr) {
 		ckpt_name(name, f.lsn[0]);
-		if (!io->ops->open(io, name, O_RDONLY, &fd)) {
-			io->ops->size(io, fd, &len, &allocated);
-			io->ops->close(io, fd);
+		if (!BALE_IO(io)->open(io, name, O_RDONLY, &fd)) {
+			BALE_IO(io)->size(io, fd, &len, &allocated);
+			BALE_IO(io)->close(io, fd);
 		}
 		atomic_store(&m->ckpt_bytes, len);
 	}
@@ -344,7 +346,7 @@ static int load_bytes(struct loader *l, void *buf, size_t len)
 {
 	struct bale_io *io = l->m->st->io;
 	size_t got;
-	int r = io->ops->pread(io, l->fd, buf, len, l->off, &got);
+	int r = BALE_IO(io)->pread(io, l->fd, buf, len, l->off, &got);
 
 	l->off += len;
 	return r ? r : got == len ? 0 : -EUCLEAN;
@@ -451,10 +453,10 @@ static int try_load(struct bale_meta *m, uint64_t lsn,
 	int r;
 
 	ckpt_name(name, lsn);
-	r = io->ops->open(io, name, O_RDONLY, &l.fd);
+	r = BALE_IO(io)->open(io, name, O_RDONLY, &l.fd);
 	if (r)
 		return r;
-	r = io->ops->size(io, l.fd, &l.len, &allocated);
+	r = BALE_IO(io)->size(io, l.fd, &l.len, &allocated);
 	if (!r && l.len < sizeof(struct bale_disk_ckpt) +
 				  sizeof(struct bale_disk_ckpt_end))
 		r = -EUCLEAN;
@@ -465,7 +467,7 @@ static int try_load(struct bale_meta *m, uint64_t lsn,
 		r = load_one(&l, ret_from, ret_end_lsn);
 	if (l.in_txn)
 		bale_kv_abort(m->kv);
-	io->ops->close(io, l.fd);
+	BALE_IO(io)->close(io, l.fd);
 	return r;
 }
 
@@ -479,14 +481,14 @@ static void discard(struct bale_meta *m, uint64_t lsn, int why)
 	if (m->read_only || (why != -EUCLEAN && why != -EBADMSG))
 		return;
 	ckpt_name(name, lsn);
-	m->st->io->ops->unlink(m->st->io, name);
+	BALE_IO(m->st->io)->unlink(m->st->io, name);
 }
 
 int bale_ckpt_load(struct bale_meta *m, struct bale_wal_position *ret_from,
 		   uint64_t *ret_end_lsn)
 {
 	struct found f = { 0 };
-	int r = m->st->io->ops->list(m->st->io, "ckpt", note_ckpt, &f);
+	int r = BALE_IO(m->st->io)->list(m->st->io, "ckpt", note_ckpt, &f);
 	unsigned int i;
 
 	for (i = 0; !r && i < f.nr; i++) {

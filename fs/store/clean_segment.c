@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fs/base/fault.h"
 #include "fs/base/mem.h"
 
 enum { COPY_BATCH = 4 << 20, BLOCK = 4096 };
@@ -92,8 +93,8 @@ static int punch_ranges(struct bale_store *st, const struct punch *p,
 	if (r)
 		return r;
 	for (size_t i = 0; !r && i < nr; i++) {
-		r = st->io->ops->punch(st->io, fd, v[i].from,
-				       v[i].to - v[i].from);
+		r = BALE_IO(st->io)->punch(st->io, fd, v[i].from,
+					   v[i].to - v[i].from);
 		if (!r)
 			*punched += v[i].to - v[i].from;
 	}
@@ -111,7 +112,7 @@ static int worth_punching(struct bale_store *st, const struct bale_seg_info *g,
 
 	if (r)
 		return r;
-	r = st->io->ops->size(st->io, fd, &len, &allocated);
+	r = BALE_IO(st->io)->size(st->io, fd, &len, &allocated);
 	bale_segs_fd_put(st, g->segment, fd);
 	*ret = allocated > g->live + BALE_PUNCH_MIN + g->live / 16;
 	return r;
@@ -128,6 +129,7 @@ int bale_clean_punch(struct bale_store *st, const struct bale_seg_info *g,
 		r = bale_store_scan_segment(st, g->segment, find_dead, &p);
 		if (!r)
 			r = wait_durable(st, g->segment);
+		BALE_FAULT_POINT("clean.durable");
 		if (!r)
 			r = punch_ranges(st, &p, punched);
 	}
@@ -154,12 +156,14 @@ static int append_and_move(struct copy *c, struct bale_extent_row *to)
 
 	if (r)
 		return r;
+	BALE_FAULT_POINT("clean.copied");
 	bale_txn_begin(c->st->meta, &t);
 	for (size_t i = 0; i < c->nr; i++)
 		bale_txn_extent_move(&t, c->in[i].id, &c->from[i], &to[i]);
 	r = bale_txn_commit(&t, NULL);
 	if (r)
 		bale_store_discard(c->st, to, c->nr);
+	BALE_FAULT_POINT("clean.moved");
 	return r;
 }
 

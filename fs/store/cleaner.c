@@ -233,7 +233,7 @@ int bale_cleaner_run(struct bale_store *st, uint64_t target)
 		if (!r)
 			r = bale_meta_sync(st->meta, 0);
 		if (!r && target &&
-		    !st->io->ops->space(st->io, &total, &left) &&
+		    !BALE_IO(st->io)->space(st->io, &total, &left) &&
 		    left >= target)
 			break;
 		worked |= !round; /* the first does not copy */
@@ -250,7 +250,7 @@ static uint64_t pass_budget_locked(struct bale_store *st,
 	bool idle = activity == c->last_activity;
 
 	c->last_activity = activity;
-	if (st->io->ops->space(st->io, &total, &left))
+	if (BALE_IO(st->io)->space(st->io, &total, &left))
 		return 0;
 	if (left < total / 10)
 		return PASS_SHORT;

@@ -54,7 +54,7 @@ static int sum_file(struct bale_io *io, int fd, uint64_t size, uint32_t *ret)
 		return -ENOMEM;
 	for (uint64_t off = 0; off < size; off += SUM_STEP) {
 		size_t len = size - off < SUM_STEP ? size - off : SUM_STEP, got;
-		int r = io->ops->pread(io, fd, buf, len, off, &got);
+		int r = BALE_IO(io)->pread(io, fd, buf, len, off, &got);
 
 		if (!r && got != len)
 			r = -EIO;
@@ -178,7 +178,7 @@ static void index_path(struct bale_meta *m, char path[64])
 
 static int remove_file(struct bale_meta *m, const char *name)
 {
-	int r = m->st->io->ops->unlink(m->st->io, name);
+	int r = BALE_IO(m->st->io)->unlink(m->st->io, name);
 
 	return r == -ENOENT ? 0 : r;
 }
@@ -187,7 +187,7 @@ static int check_file(struct bale_meta *m, char *why, size_t cap)
 {
 	struct bale_io *io = m->st->io;
 	struct stat st;
-	int fd, r = io->ops->open(io, data_file, O_RDONLY, &fd);
+	int fd, r = BALE_IO(io)->open(io, data_file, O_RDONLY, &fd);
 
 	if (r) {
 		snprintf(why, cap, "%s",
@@ -202,7 +202,7 @@ static int check_file(struct bale_meta *m, char *why, size_t cap)
 		snprintf(why, cap, "not a plain file");
 	else if (!ended_cleanly(m, fd, &st))
 		r = audit(m, fd, why, cap);
-	io->ops->close(io, fd);
+	BALE_IO(io)->close(io, fd);
 	return r;
 }
 
@@ -265,7 +265,7 @@ int bale_index_create(struct bale_meta *m)
 
 	if (m->read_only)
 		return make_private(m);
-	r = io->ops->mkdir(io, "index");
+	r = BALE_IO(io)->mkdir(io, "index");
 	if (r == -EEXIST)
 		r = 0;
 	if (!r)
@@ -280,8 +280,8 @@ int bale_index_create(struct bale_meta *m)
 	r = bale_kv_open(path, BALE_KV_CREATE, m->st->super.uuid, &m->kv);
 	/* LMDB syncs its file, not the name. */
 	if (!r)
-		r = io->ops->sync_dir(io, "index");
-	return r ? r : io->ops->sync_dir(io, "");
+		r = BALE_IO(io)->sync_dir(io, "index");
+	return r ? r : BALE_IO(io)->sync_dir(io, "");
 }
 
 /* ---- closing ---- */
@@ -306,11 +306,11 @@ static void leave_mark(struct bale_meta *m)
 	struct bale_io *io = m->st->io;
 	struct disk_clean d;
 	struct stat st;
-	int fd, r = io->ops->open(io, data_file, O_RDONLY, &fd);
+	int fd, r = BALE_IO(io)->open(io, data_file, O_RDONLY, &fd);
 
 	if (!r) {
 		r = fstat(fd, &st) ? -errno : make_mark(m, fd, &st, &d);
-		io->ops->close(io, fd);
+		BALE_IO(io)->close(io, fd);
 	}
 	if (!r)
 		r = bale_io_replace_file(io, clean_file, &d, sizeof(d));

@@ -23,7 +23,7 @@ static int check_write(struct bale_io *io, const char *point)
 {
 	if (io->read_only)
 		return -EROFS;
-	return bale_fault(point);
+	return bale_fault_io(point);
 }
 
 /* Nothing in a store is a link, and no name leads out of it. */
@@ -50,7 +50,7 @@ static int posix_open(struct bale_io *io, const char *name, int flags,
 		      int *ret_fd)
 {
 	struct stat st;
-	int fd, r = bale_fault("io.open");
+	int fd, r = bale_fault_io("io.open");
 
 	if (r)
 		return r;
@@ -70,6 +70,7 @@ static int posix_open(struct bale_io *io, const char *name, int flags,
 static void posix_close(struct bale_io *io, int fd)
 {
 	(void)io;
+	(void)bale_fault_io("io.close");
 	close(fd);
 }
 
@@ -77,13 +78,16 @@ static int posix_pread(struct bale_io *io, int fd, void *buf, size_t len,
 		       uint64_t off, size_t *ret_len)
 {
 	size_t done = 0;
-	int r = bale_fault("io.pread");
+	int r = bale_fault_io("io.pread");
 
 	(void)io;
-	if (r)
-		return r;
+	if (r == BALE_FAULT_TORN_KILL)
+		bale_fault_die();
+	if (r < 0 || r == BALE_FAULT_TORN)
+		return r < 0 ? r : -EIO;
 	while (done < len) {
-		ssize_t n = pread(fd, (char *)buf + done, len - done,
+		size_t part = r && !done ? (len + 1) / 2 : len - done;
+		ssize_t n = pread(fd, (char *)buf + done, part,
 				  (off_t)(off + done));
 
 		if (n < 0 && errno == EINTR)
@@ -98,16 +102,40 @@ static int posix_pread(struct bale_io *io, int fd, void *buf, size_t len,
 	return 0;
 }
 
+/* What a write is that the kernel does a part of; for tests. */
+static ssize_t write_half(int fd, struct iovec *iov, int nr, uint64_t off)
+{
+	size_t half = 0, len;
+	ssize_t n;
+	int k = 0;
+
+	for (int i = 0; i < nr; i++)
+		half += iov[i].iov_len;
+	half = (half + 1) / 2;
+	while (iov[k].iov_len < half)
+		half -= iov[k++].iov_len;
+	len = iov[k].iov_len;
+	iov[k].iov_len = half;
+	n = pwritev(fd, iov, k + 1, (off_t)off);
+	iov[k].iov_len = len;
+	return n;
+}
+
 /* Write one batch of at most MAX_IOV vectors; the copy is consumed. */
-static int write_batch(int fd, struct iovec *iov, int nr, uint64_t *off)
+static int write_batch(int fd, struct iovec *iov, int nr, uint64_t *off,
+		       int fault)
 {
 	while (nr) {
-		ssize_t n = pwritev(fd, iov, nr, (off_t)*off);
+		ssize_t n = fault ? write_half(fd, iov, nr, *off) :
+				    pwritev(fd, iov, nr, (off_t)*off);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
+		if (fault == BALE_FAULT_TORN_KILL)
+			bale_fault_die();
+		if (n < 0 || fault == BALE_FAULT_TORN)
+			return n < 0 ? -errno : -EIO;
+		fault = 0;
 		/* Never so for a regular file, but it would be for ever. */
 		if (!n && iov->iov_len)
 			return -EIO;
@@ -129,13 +157,16 @@ static int posix_pwritev(struct bale_io *io, int fd, const struct iovec *iov,
 			 int nr_iov, uint64_t off)
 {
 	struct iovec batch[MAX_IOV];
-	int r = check_write(io, "io.pwritev");
+	int r = 0, fault = check_write(io, "io.pwritev");
 
+	if (fault < 0)
+		return fault;
 	for (int i = 0; !r && i < nr_iov; i += MAX_IOV) {
 		int nr = nr_iov - i < MAX_IOV ? nr_iov - i : MAX_IOV;
 
 		memcpy(batch, iov + i, (size_t)nr * sizeof(*iov));
-		r = write_batch(fd, batch, nr, &off);
+		r = write_batch(fd, batch, nr, &off, fault);
+		fault = 0;
 	}
 	return r;
 }
@@ -200,7 +231,7 @@ static int posix_size(struct bale_io *io, int fd, uint64_t *ret_len,
 		      uint64_t *ret_allocated)
 {
 	struct stat st;
-	int r = bale_fault("io.size");
+	int r = bale_fault_io("io.size");
 
 	(void)io;
 	if (r)
@@ -261,7 +292,7 @@ static int posix_sync_dir(struct bale_io *io, const char *name)
 static int posix_list(struct bale_io *io, const char *name, bale_io_list_fn *fn,
 		      void *arg)
 {
-	int fd, r = bale_fault("io.list");
+	int fd, r = bale_fault_io("io.list");
 	struct dirent *e;
 	DIR *dir;
 
@@ -289,7 +320,7 @@ static int posix_space(struct bale_io *io, uint64_t *ret_total,
 		       uint64_t *ret_free)
 {
 	struct statvfs s;
-	int r = bale_fault("io.space");
+	int r = bale_fault_io("io.space");
 
 	if (r)
 		return r;
@@ -349,12 +380,12 @@ void bale_io_close(struct bale_io *io)
 int bale_io_read_file(struct bale_io *io, const char *name, void *buf,
 		      size_t cap, size_t *ret_len)
 {
-	int fd, r = io->ops->open(io, name, O_RDONLY, &fd);
+	int fd, r = BALE_IO(io)->open(io, name, O_RDONLY, &fd);
 
 	if (r)
 		return r;
-	r = io->ops->pread(io, fd, buf, cap, 0, ret_len);
-	io->ops->close(io, fd);
+	r = BALE_IO(io)->pread(io, fd, buf, cap, 0, ret_len);
+	BALE_IO(io)->close(io, fd);
 	return r;
 }
 
@@ -371,14 +402,14 @@ int bale_io_replace_file(struct bale_io *io, const char *name, const void *buf,
 	strcpy(dir, tmp);
 	slash = strchr(dir, '/');
 	*(slash ? slash : dir) = 0;
-	r = io->ops->open(io, tmp, O_WRONLY | O_CREAT | O_TRUNC, &fd);
+	r = BALE_IO(io)->open(io, tmp, O_WRONLY | O_CREAT | O_TRUNC, &fd);
 	if (r)
 		return r;
-	r = io->ops->pwritev(io, fd, &iov, 1, 0);
+	r = BALE_IO(io)->pwritev(io, fd, &iov, 1, 0);
 	if (!r)
-		r = io->ops->sync(io, fd);
-	io->ops->close(io, fd);
+		r = BALE_IO(io)->sync(io, fd);
+	BALE_IO(io)->close(io, fd);
 	if (!r)
-		r = io->ops->rename(io, tmp, name);
-	return r ? r : io->ops->sync_dir(io, dir);
+		r = BALE_IO(io)->rename(io, tmp, name);
+	return r ? r : BALE_IO(io)->sync_dir(io, dir);
 }

@@ -4,8 +4,8 @@
  * own file apart, which may be lost at any time). Plain pread/pwrite, relative
  * to the store's directory, never mmap. Tests swap the table of functions to
  * record, drop, tear, delay or fail any call; every call is also a fault point
- * named "io.<op>" (bale_fault). All return 0 or -errno; full transfers only
- * (EINTR and short transfers are continued inside).
+ * named "io.<op>", and one of its call site (fault.h). All return 0 or
+ * -errno; full transfers only (EINTR and short ones are continued inside).
  */
 #ifndef BALE_STORE_IO_H
 #define BALE_STORE_IO_H
@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+
+#include "fs/base/fault.h"
 
 struct bale_io; /* an open store directory */
 
@@ -55,6 +57,15 @@ struct bale_io {
 	bool read_only; /* writing calls fail with -EROFS */
 	void *priv;	/* of a test's own ops */
 };
+
+/* How every caller reaches the table: BALE_IO(io)->sync(io, fd). The call
+ * site is a fault point of its own, and in the list of all sites. */
+#define BALE_IO(io)                                                            \
+	({                                                                     \
+		BALE_FAULT_SITE(site_, NULL);                                  \
+		bale_fault_enter(&site_);                                      \
+		(io)->ops;                                                     \
+	})
 
 /* The real thing. -ENOTDIR, -ENOENT, -EACCES ... for people to read. */
 int bale_io_open(const char *path, bool read_only, struct bale_io **ret);

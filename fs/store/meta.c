@@ -94,7 +94,7 @@ static void stage_usage(uint64_t segment, uint64_t used, uint64_t live,
 /* Segments first: a durable record never names bytes that could be lost. */
 static int write_group(struct bale_meta *m, const struct bale_buf *body)
 {
-	int r = bale_fault("meta.commit");
+	int r = BALE_FAULT("meta.commit");
 
 	if (!r)
 		r = bale_segs_sync(m->st);
@@ -102,9 +102,10 @@ static int write_group(struct bale_meta *m, const struct bale_buf *body)
 		bale_store_fail(m->st, r, "sync of segments");
 		return r;
 	}
-	r = bale_fault("meta.log");
+	r = BALE_FAULT("meta.log");
 	if (!r)
 		r = bale_wal_append(m->wal, body->data, body->len);
+	BALE_FAULT_POINT("meta.logged");
 	if (r)
 		bale_store_fail(m->st, r, "append to the log");
 	return r;
@@ -455,8 +456,10 @@ int bale_meta_close(struct bale_meta *m)
 	stop_threads(m);
 	if (!m->read_only && !bale_store_error(m->st)) {
 		r = bale_meta_sync(m, 0);
+		BALE_FAULT_POINT("close.logged");
 		if (!r)
 			r = bale_meta_apply(m);
+		BALE_FAULT_POINT("close.applied");
 		if (r == -ENOSPC) {
 			bale_space_shrink_reserve(m->st);
 			r = bale_meta_apply(m);

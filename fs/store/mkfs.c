@@ -89,7 +89,7 @@ static int count_all(struct bale_io *io, struct census *c)
 	*c = (struct census){ .io = io };
 	for (size_t i = 0; !r && i < NR_PARTS; i++) {
 		c->part = &parts[i];
-		r = io->ops->list(io, parts[i].name, count_entry, c);
+		r = BALE_IO(io)->list(io, parts[i].name, count_entry, c);
 		if (i && r == -ENOENT)
 			r = 0;
 		if (i && r == -ENOTDIR) {
@@ -109,7 +109,7 @@ static int remove_entry(const char *name, void *arg)
 	    snprintf(path, sizeof(path), "%s/%s", c->part->name, name) >=
 		    (int)sizeof(path))
 		return 0;
-	return c->io->ops->unlink(c->io, c->part == parts ? name : path);
+	return BALE_IO(c->io)->unlink(c->io, c->part == parts ? name : path);
 }
 
 /* Folders first, and then the superblocks: until then it is a broken store,
@@ -121,7 +121,7 @@ static int wipe(struct bale_io *io)
 
 	for (size_t i = 1; !r && i < NR_PARTS; i++) {
 		c.part = &parts[i];
-		r = io->ops->list(io, parts[i].name, remove_entry, &c);
+		r = BALE_IO(io)->list(io, parts[i].name, remove_entry, &c);
 		if (!r && unlinkat(io->dir_fd, parts[i].name, AT_REMOVEDIR))
 			r = -errno;
 		if (r == -ENOENT)
@@ -131,8 +131,8 @@ static int wipe(struct bale_io *io)
 		char tmp[32];
 
 		snprintf(tmp, sizeof(tmp), "%s.tmp", parts[0].files[i]);
-		io->ops->unlink(io, tmp);
-		r = io->ops->unlink(io, parts[0].files[i]);
+		BALE_IO(io)->unlink(io, tmp);
+		r = BALE_IO(io)->unlink(io, parts[0].files[i]);
 		if (r == -ENOENT)
 			r = 0;
 	}
@@ -275,7 +275,7 @@ static int make_files(struct bale_store *st)
 	int r = 0;
 
 	for (size_t i = 1; !r && i < NR_PARTS; i++)
-		r = io->ops->mkdir(io, parts[i].name);
+		r = BALE_IO(io)->mkdir(io, parts[i].name);
 	fill_root(&root);
 	if (!r)
 		r = bale_meta_format(st, &root);
@@ -302,7 +302,7 @@ int bale_store_mkfs(const char *path, const struct bale_mkfs_options *o)
 	if (r)
 		return r;
 	st.path = (char *)path;
-	r = st.io->ops->space(st.io, &total, &left);
+	r = BALE_IO(st.io)->space(st.io, &total, &left);
 	if (!r)
 		r = fill_super(&st.super, o, total);
 	if (!r)

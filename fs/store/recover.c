@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs/base/fault.h"
 #include "fs/base/log.h"
 
 enum { REPLAY_BYTES = 16 << 20 };
@@ -101,7 +102,9 @@ static int rebuild(struct bale_meta *m, const char *why, bool salvage)
 			 "/proc)", m->st->path, strerror(-r));
 		return r == -ENOENT ? -EINVAL : r;
 	}
+	BALE_FAULT_POINT("recover.created");
 	r = bale_ckpt_load(m, &from, &end_lsn);
+	BALE_FAULT_POINT("recover.loaded");
 	if (r == -ENOENT) {
 		from = (struct bale_wal_position){ 0, 1, BALE_WAL_NONE };
 		end_lsn = 0;
@@ -182,5 +185,6 @@ int bale_meta_recover(struct bale_meta *m, const struct bale_store_options *o)
 		r = use_index(m, why, sizeof(why));
 	if (why[0])
 		r = rebuild(m, why, o->rebuild_index);
+	BALE_FAULT_POINT("recover.replayed");
 	return r ? r : check_root(m);
 }

@@ -92,7 +92,7 @@ static void drop_stray(struct bale_store *st, uint64_t no, bool above_rows)
 	}
 	bale_seg_name(name, no);
 	bale_info("segment %" PRIu64 " was never committed, removed", no);
-	r = st->io->ops->unlink(st->io, name);
+	r = BALE_IO(st->io)->unlink(st->io, name);
 	if (r)
 		bale_warn("%s: %s", name, strerror(-r));
 }
@@ -123,7 +123,7 @@ static int compare_files_locked(struct bale_store *st)
 	struct bale_segs *s = st->segs;
 	uint64_t above = s->nr ? s->all[s->nr - 1]->no + 1 : 0;
 	struct listing v = { 0 };
-	int r = st->io->ops->list(st->io, "seg", note_file, &v);
+	int r = BALE_IO(st->io)->list(st->io, "seg", note_file, &v);
 
 	if (!r && v.nr)
 		qsort(v.numbers, v.nr, sizeof(*v.numbers), compare_u64);
@@ -155,9 +155,9 @@ static void reopen_tail_locked(struct bale_store *st, struct bale_seg *g,
 	if (r == -ENOENT)
 		return;
 	if (!r) {
-		r = st->io->ops->size(st->io, g->fd, &len, &allocated);
+		r = BALE_IO(st->io)->size(st->io, g->fd, &len, &allocated);
 		if (!r && (len > g->used || allocated > g->used + SLACK_MAX))
-			r = st->io->ops->truncate(st->io, g->fd, g->used);
+			r = BALE_IO(st->io)->truncate(st->io, g->fd, g->used);
 		/* Shorter than its row says: damaged, nothing goes after it. */
 		if (!r && append && len >= g->used &&
 		    g->used < s->seg_size / 2) {
@@ -203,7 +203,7 @@ void bale_segs_stop(struct bale_store *st)
 		/* Its row, if there is one, goes at the next open. */
 		if (g->open && !g->used && !st->read_only) {
 			bale_seg_name(name, g->no);
-			st->io->ops->unlink(st->io, name);
+			BALE_IO(st->io)->unlink(st->io, name);
 		}
 	}
 	bale_mutex_unlock(&s->lock);

@@ -43,10 +43,10 @@ static int allocate(struct bale_store *st, struct bale_seg *g, uint64_t len)
 	int r = -EOPNOTSUPP;
 
 	if (!s->no_prealloc)
-		r = st->io->ops->allocate(st->io, g->fd, g->prealloc, len);
+		r = BALE_IO(st->io)->allocate(st->io, g->fd, g->prealloc, len);
 	if (r == -EOPNOTSUPP) {
 		s->no_prealloc = true;
-		r = st->io->ops->space(st->io, &total, &left);
+		r = BALE_IO(st->io)->space(st->io, &total, &left);
 		if (!r && left < pool_locked(s) + len)
 			r = -ENOSPC;
 	}
@@ -133,7 +133,7 @@ static int trim_one_locked(struct bale_store *st, struct bale_seg *g)
 	if (r)
 		return r;
 	if (!st->segs->no_prealloc)
-		r = st->io->ops->truncate(st->io, g->fd, g->used);
+		r = BALE_IO(st->io)->truncate(st->io, g->fd, g->used);
 	if (!r)
 		g->prealloc = bale_align_up(g->used);
 	bale_seg_unpin_locked(g);
@@ -152,7 +152,7 @@ static int forget_empty_locked(struct bale_store *st, struct bale_seg *g)
 	bale_seg_close_locked(st, g);
 	bale_seg_seal_locked(g);
 	r = bale_segs_drop_locked(st->segs, g);
-	return r ? r : st->io->ops->unlink(st->io, name);
+	return r ? r : BALE_IO(st->io)->unlink(st->io, name);
 }
 
 int bale_segs_trim(struct bale_store *st, uint64_t keep)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "balefs/codec.h"
+#include "fs/base/fault.h"
 #include "fs/base/log.h"
 
 enum { MAX_FDS = 512 }; /* kept open beyond the pinned ones */
@@ -82,7 +83,7 @@ void bale_seg_close_locked(struct bale_store *st, struct bale_seg *g)
 {
 	if (g->fd < 0)
 		return;
-	st->io->ops->close(st->io, g->fd);
+	BALE_IO(st->io)->close(st->io, g->fd);
 	g->fd = -1;
 	st->segs->nr_fds--;
 }
@@ -106,9 +107,9 @@ int bale_seg_pin_locked(struct bale_store *st, struct bale_seg *g)
 			close_some_locked(st);
 		bale_seg_name(name, g->no);
 		/* A store opened read-write may punch any segment. */
-		r = st->io->ops->open(st->io, name,
-				      st->read_only ? O_RDONLY : O_RDWR,
-				      &g->fd);
+		r = BALE_IO(st->io)->open(st->io, name,
+					  st->read_only ? O_RDONLY : O_RDWR,
+					  &g->fd);
 		if (r) {
 			g->fd = -1;
 			return r;
@@ -161,13 +162,13 @@ int bale_segs_new_locked(struct bale_store *st, struct bale_seg **ret)
 	int fd, r;
 
 	bale_seg_name(name, s->next_no);
-	r = st->io->ops->open(st->io, name, O_RDWR | O_CREAT | O_EXCL, &fd);
+	r = BALE_IO(st->io)->open(st->io, name, O_RDWR | O_CREAT | O_EXCL, &fd);
 	if (r)
 		return r;
 	r = bale_segs_insert_locked(s, s->next_no, &g);
 	if (r) {
-		st->io->ops->close(st->io, fd);
-		st->io->ops->unlink(st->io, name);
+		BALE_IO(st->io)->close(st->io, fd);
+		BALE_IO(st->io)->unlink(st->io, name);
 		return r;
 	}
 	g->fd = fd;
@@ -175,6 +176,7 @@ int bale_segs_new_locked(struct bale_store *st, struct bale_seg **ret)
 	bale_seg_open_locked(s, g);
 	s->nr_fds++;
 	s->dir_unsynced = true;
+	BALE_FAULT_POINT("segment.new");
 	*ret = g;
 	return 0;
 }
@@ -405,7 +407,7 @@ int bale_segs_delete(struct bale_store *st, uint64_t segment)
 	if (r)
 		return r;
 	bale_seg_name(name, segment);
-	r = st->io->ops->unlink(st->io, name);
+	r = BALE_IO(st->io)->unlink(st->io, name);
 	if (r && r != -ENOENT)
 		return r;
 	bale_mutex_lock(&s->lock);
@@ -457,11 +459,11 @@ int bale_segs_sync(struct bale_store *st)
 		r = next_unsynced(st, &no, &fd);
 		if (r)
 			break;
-		r = st->io->ops->sync(st->io, fd);
+		r = BALE_IO(st->io)->sync(st->io, fd);
 		bale_segs_fd_put(st, no, fd);
 	}
 	if (r == -ENOENT)
-		r = dir ? st->io->ops->sync_dir(st->io, "seg") : 0;
+		r = dir ? BALE_IO(st->io)->sync_dir(st->io, "seg") : 0;
 	/* What a failed sync left behind, no later one can tell. */
 	if (r)
 		bale_store_fail(st, r, "sync of a segment");

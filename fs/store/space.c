@@ -60,10 +60,11 @@ static void grow_reserve(struct bale_store *st, struct bale_space *sp)
 	uint64_t total, left;
 
 	if (sp->reserve_fd < 0 || sp->held >= sp->want_held ||
-	    st->io->ops->space(st->io, &total, &left) ||
+	    BALE_IO(st->io)->space(st->io, &total, &left) ||
 	    left < 2 * sp->want_held)
 		return;
-	if (!st->io->ops->allocate(st->io, sp->reserve_fd, 0, sp->want_held))
+	if (!BALE_IO(st->io)->allocate(st->io, sp->reserve_fd, 0,
+				       sp->want_held))
 		sp->held = sp->want_held;
 }
 
@@ -78,12 +79,12 @@ int bale_space_create(struct bale_store *st, struct bale_space **ret)
 	atomic_init(&sp->vain, UINT64_MAX);
 	sp->reserve_fd = -1;
 	*ret = sp;
-	if (st->read_only || st->io->ops->space(st->io, &total, &left) ||
-	    st->io->ops->open(st->io, "reserve", O_RDWR | O_CREAT,
-			      &sp->reserve_fd))
+	if (st->read_only || BALE_IO(st->io)->space(st->io, &total, &left) ||
+	    BALE_IO(st->io)->open(st->io, "reserve", O_RDWR | O_CREAT,
+				  &sp->reserve_fd))
 		return 0;
 	sp->want_held = total / 50 < RESERVE_MAX ? total / 50 : RESERVE_MAX;
-	if (!st->io->ops->size(st->io, sp->reserve_fd, &len, &allocated))
+	if (!BALE_IO(st->io)->size(st->io, sp->reserve_fd, &len, &allocated))
 		sp->held = allocated;
 	grow_reserve(st, sp);
 	return 0;
@@ -94,7 +95,7 @@ void bale_space_destroy(struct bale_store *st, struct bale_space *sp)
 	if (!sp)
 		return;
 	if (sp->reserve_fd >= 0)
-		st->io->ops->close(st->io, sp->reserve_fd);
+		BALE_IO(st->io)->close(st->io, sp->reserve_fd);
 	bale_mutex_fini(&sp->lock);
 	free(sp);
 }
@@ -118,7 +119,7 @@ static int grow_pool_locked(struct bale_store *st, uint64_t pool, uint64_t more,
 			    uint64_t keep)
 {
 	uint64_t total, left, step;
-	int r = st->io->ops->space(st->io, &total, &left);
+	int r = BALE_IO(st->io)->space(st->io, &total, &left);
 
 	if (r)
 		return r;
@@ -222,10 +223,10 @@ static int try_meta(struct bale_store *st)
 
 	bale_mutex_lock(&sp->lock);
 	need = beside_reserve_locked(sp, need);
-	r = st->io->ops->space(st->io, &total, &left);
+	r = BALE_IO(st->io)->space(st->io, &total, &left);
 	if (!r && left < need) {
 		trim_locked(st);
-		r = st->io->ops->space(st->io, &total, &left);
+		r = BALE_IO(st->io)->space(st->io, &total, &left);
 		if (!r && left < need)
 			r = -ENOSPC;
 	}
@@ -272,7 +273,7 @@ void bale_space_shrink_reserve(struct bale_store *st)
 	if (sp->held) {
 		bale_warn("disk full: %" PRIu64 " bytes held back are given up",
 			  sp->held);
-		r = st->io->ops->truncate(st->io, sp->reserve_fd, 0);
+		r = BALE_IO(st->io)->truncate(st->io, sp->reserve_fd, 0);
 		if (r)
 			bale_warn("reserve: %s", strerror(-r));
 		else
@@ -290,7 +291,7 @@ void bale_space_info(struct bale_store *st, struct bale_space_info *ret)
 	memset(ret, 0, sizeof(*ret));
 	bale_segs_totals(st, &ret->segments, &ret->used, &ret->live);
 	bale_mutex_lock(&sp->lock);
-	st->io->ops->space(st->io, &ret->total, &left);
+	BALE_IO(st->io)->space(st->io, &ret->total, &left);
 	bale_segs_pool(st, &pool, &pending);
 	need = beside_reserve_locked(sp, need) + charge(st, sp->reserved);
 	ret->reserved = sp->reserved;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "fs/base/clock.h"
+#include "fs/base/fault.h"
 #include "fs/base/log.h"
 #include "fs/base/mem.h"
 
@@ -276,7 +277,9 @@ int bale_store_close(struct bale_store *st)
 	if (!st->read_only)
 		write_holder(st, " (closing)");
 	bale_cleaner_destroy(st->cleaner);
+	BALE_FAULT_POINT("close.cleaner");
 	r = bale_meta_close(st->meta);
+	BALE_FAULT_POINT("close.meta");
 	st->meta = NULL;
 	bale_segs_stop(st);
 	e = bale_store_error(st);

@@ -529,7 +529,7 @@ int bale_txn_commit(struct bale_txn *t, uint64_t *ret_seq)
 	if (!r && m->read_only)
 		r = -EROFS;
 	if (!r)
-		r = bale_fault("meta.stage");
+		r = BALE_FAULT("meta.stage");
 	s.drops = atomic_load(&m->drops);
 	if (!r)
 		r = for_ops(t, ask_early, &s);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "fs/base/crc32c.h"
+#include "fs/base/fault.h"
 #include "fs/base/mem.h"
 #include "fs/store/wal_internal.h"
 
@@ -43,7 +44,7 @@ void bale_wal_destroy(struct bale_wal *w)
 	if (!w)
 		return;
 	if (w->fd >= 0)
-		w->st->io->ops->close(w->st->io, w->fd);
+		BALE_IO(w->st->io)->close(w->st->io, w->fd);
 	bale_cond_fini(&w->cond);
 	bale_mutex_fini(&w->lock);
 	free(w);
@@ -82,10 +83,10 @@ int bale_wal_zero(struct bale_wal *w, int fd, uint64_t from, uint64_t to)
 		size_t len = to - from < STEP ? (size_t)(to - from) : STEP;
 		struct iovec iov = { zero, len };
 
-		r = io->ops->pwritev(io, fd, &iov, 1, from);
+		r = BALE_IO(io)->pwritev(io, fd, &iov, 1, from);
 		from += len;
 	}
-	return r ? r : io->ops->sync(io, fd);
+	return r ? r : BALE_IO(io)->sync(io, fd);
 }
 
 static uint64_t zero_end(const struct bale_wal *w, uint64_t from)
@@ -99,15 +100,15 @@ static int recycle(struct bale_wal *w, const char *name, uint64_t *ret_zeroed)
 {
 	struct bale_io *io = w->st->io;
 	uint64_t allocated;
-	int fd, r = io->ops->open(io, "log/spare", O_RDONLY, &fd);
+	int fd, r = BALE_IO(io)->open(io, "log/spare", O_RDONLY, &fd);
 
 	if (r)
 		return r;
-	r = io->ops->size(io, fd, ret_zeroed, &allocated);
-	io->ops->close(io, fd);
+	r = BALE_IO(io)->size(io, fd, ret_zeroed, &allocated);
+	BALE_IO(io)->close(io, fd);
 	if (!r && !*ret_zeroed)
 		r = -ENOENT;
-	return r ? r : io->ops->rename(io, "log/spare", name);
+	return r ? r : BALE_IO(io)->rename(io, "log/spare", name);
 }
 
 /* The next file, with some zeros in it; its name is durable. */
@@ -121,16 +122,16 @@ static int make_file(struct bale_wal *w, uint64_t number, bool spare,
 
 	bale_wal_name(name, number);
 	if (spare && !recycle(w, name, ret_zeroed))
-		return io->ops->sync_dir(io, "log");
-	r = io->ops->open(io, name, O_RDWR | O_CREAT | O_TRUNC, &fd);
+		return BALE_IO(io)->sync_dir(io, "log");
+	r = BALE_IO(io)->open(io, name, O_RDWR | O_CREAT | O_TRUNC, &fd);
 	if (r)
 		return r;
 	r = bale_wal_zero(w, fd, 0, len);
-	io->ops->close(io, fd);
+	BALE_IO(io)->close(io, fd);
 	if (!r)
-		r = io->ops->sync_dir(io, "log");
+		r = BALE_IO(io)->sync_dir(io, "log");
 	if (r)
-		io->ops->unlink(io, name);
+		BALE_IO(io)->unlink(io, name);
 	else
 		*ret_zeroed = len;
 	return r;
@@ -168,11 +169,11 @@ static int extend(struct bale_wal *w, uint64_t number, uint64_t from)
 	int fd, r;
 
 	bale_wal_name(name, number);
-	r = io->ops->open(io, name, O_RDWR, &fd);
+	r = BALE_IO(io)->open(io, name, O_RDWR, &fd);
 	if (r)
 		return r;
 	r = bale_wal_zero(w, fd, from, to);
-	io->ops->close(io, fd);
+	BALE_IO(io)->close(io, fd);
 	bale_mutex_lock(&w->lock);
 	if (!r && w->fd_file == number && w->zeroed < to)
 		w->zeroed = to;
@@ -255,9 +256,9 @@ static int switch_file(struct bale_wal *w)
 	}
 	bale_wal_name(name, number);
 	if (!r)
-		r = io->ops->open(io, name, O_RDWR, &fd);
+		r = BALE_IO(io)->open(io, name, O_RDWR, &fd);
 	if (!r && w->fd >= 0)
-		io->ops->close(io, w->fd);
+		BALE_IO(io)->close(io, w->fd);
 	bale_mutex_lock(&w->lock);
 	if (!r) {
 		w->fd = fd;
@@ -314,9 +315,9 @@ static int append_record(struct bale_wal *w, const uint8_t *body, size_t len,
 	off = w->end.lsn % w->file_size;
 	pass_zeroing(w, off + total);
 	bale_log_seal(&head, &info, w->st->super.uuid);
-	r = io->ops->pwritev(io, w->fd, iov, 3, off);
+	r = BALE_IO(io)->pwritev(io, w->fd, iov, 3, off);
 	if (!r)
-		r = io->ops->sync(io, w->fd);
+		r = BALE_IO(io)->sync(io, w->fd);
 	if (r)
 		return r;
 	bale_mutex_lock(&w->lock);
@@ -369,10 +370,12 @@ int bale_wal_append(struct bale_wal *w, const uint8_t *body, size_t len)
 		if (to == from ||
 		    (to < len && room < max && len - from <= max)) {
 			r = switch_file(w);
+			BALE_FAULT_POINT("log.switched");
 			continue;
 		}
 		r = append_record(w, body + from, to - from, nr,
 				  to < len ? BALE_LOG_MORE : 0);
+		BALE_FAULT_POINT("log.appended");
 		from = to;
 	}
 	return r;
@@ -402,8 +405,8 @@ int bale_wal_release(struct bale_wal *w, uint64_t lsn)
 			w->preparing = true;
 		bale_mutex_unlock(&w->lock);
 		bale_wal_name(name, number);
-		r = spare ? io->ops->rename(io, name, "log/spare") :
-			    io->ops->unlink(io, name);
+		r = spare ? BALE_IO(io)->rename(io, name, "log/spare") :
+			    BALE_IO(io)->unlink(io, name);
 		if (r == -ENOENT)
 			r = 0;
 		bale_mutex_lock(&w->lock);

@@ -70,8 +70,9 @@ static int reader_init(struct reader *rd, struct bale_wal *w)
 
 	*rd = (struct reader){ .w = w, .number = UINT64_MAX };
 	rd->data = malloc(w->file_size);
-	r = rd->data ? w->st->io->ops->list(w->st->io, "log", note_file, rd) :
-		       -ENOMEM;
+	r = rd->data ?
+		    BALE_IO(w->st->io)->list(w->st->io, "log", note_file, rd) :
+		    -ENOMEM;
 	if (r) {
 		reader_fini(rd);
 		return r;
@@ -328,9 +329,9 @@ static int remove_later(struct bale_wal *w, const struct reader *rd)
 		if (rd->files[i] <= w->fd_file)
 			break;
 		bale_wal_name(name, rd->files[i]);
-		r = io->ops->unlink(io, name);
+		r = BALE_IO(io)->unlink(io, name);
 		if (!r)
-			r = io->ops->sync_dir(io, "log");
+			r = BALE_IO(io)->sync_dir(io, "log");
 	}
 	return r;
 }
@@ -367,8 +368,8 @@ static int clear_tail(struct reader *rd, uint64_t off)
 	struct bale_wal *w = rd->w;
 	struct bale_io *io = w->st->io;
 	size_t len = 0;
-	int r = io->ops->pread(io, w->fd, rd->data, w->file_size - off, off,
-			       &len);
+	int r = BALE_IO(io)->pread(io, w->fd, rd->data, w->file_size - off, off,
+				   &len);
 
 	w->zeroed = off + len;
 	if (r || all_zero(rd->data, len))
@@ -392,10 +393,10 @@ static int start(struct reader *rd)
 	r = remove_later(w, rd);
 	bale_wal_name(name, w->fd_file);
 	if (!r)
-		r = io->ops->open(io, name, O_RDWR | (made ? O_CREAT : 0),
-				  &w->fd);
+		r = BALE_IO(io)->open(io, name, O_RDWR | (made ? O_CREAT : 0),
+				      &w->fd);
 	if (!r && made)
-		r = io->ops->sync_dir(io, "log");
+		r = BALE_IO(io)->sync_dir(io, "log");
 	return r ? r : clear_tail(rd, off);
 }
 
@@ -419,7 +420,8 @@ int bale_wal_start(struct bale_wal *w, struct bale_wal_position at)
 	 * which is made when a record goes there. */
 	if (at.lsn && at.lsn % w->file_size == 0)
 		w->fd_file--;
-	r = w->st->io->ops->list(w->st->io, "log", find_spare, &w->have_spare);
+	r = BALE_IO(w->st->io)->list(w->st->io, "log", find_spare,
+				     &w->have_spare);
 	if (!r)
 		r = start(&rd);
 	reader_fini(&rd);

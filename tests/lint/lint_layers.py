@@ -33,6 +33,9 @@ FOREIGN = (
 # Made by the build, for all but kernels and include/balefs.
 GENERATED = {"config.h"}
 
+# Past the list of call sites that tests look at.
+DIRECT_IO = re.compile(r"\bio->ops->\w+\(")
+
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 
@@ -74,7 +77,10 @@ def check_file(root, path):
     if layer is None:
         yield f"{path}: in no layer's folder"
         return
-    for kind, name in INCLUDE.findall(lint_tree.read(root, path) or ""):
+    text = lint_tree.read(root, path) or ""
+    if DIRECT_IO.search(text):
+        yield f"{path}: calls the I/O layer without BALE_IO()"
+    for kind, name in INCLUDE.findall(text):
         for pattern, layers in FOREIGN:
             if pattern.match(name) and layer not in layers:
                 yield f"{path}: <{name}> belongs to {', '.join(layers)} alone"

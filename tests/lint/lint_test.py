@@ -52,6 +52,12 @@ class Layers(Tree):
         self.write(path, LINE + f"#include {include}\n")
         return lint_layers.check(self.root)
 
+    def test_io_has_its_call_sites(self):
+        self.write("fs/store/a.c", LINE + "r = st->io->ops->sync(io, fd);\n")
+        self.one(lint_layers.check(self.root), "BALE_IO")
+        self.write("fs/store/a.c", LINE + "r = BALE_IO(io)->sync(io, fd);\n")
+        self.assertEqual(lint_layers.check(self.root), [])
+
     def test_downward_is_right(self):
         self.assertEqual(self.check("fs/inode/a.c", '"fs/store/store.h"'), [])
         self.assertEqual(self.check("fs/base/a.c", '"balefs/le.h"'), [])

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -100,6 +101,38 @@ static void fault_points_fire_when_told(void **state)
 	assert_int_equal(bale_fault("t.b"), 0);
 }
 
+static int passes_a_site(void)
+{
+	return BALE_FAULT("t.site");
+}
+
+/* A site is in the program's list before it was ever passed, counts once
+ * anything is armed, and has two names. */
+static void fault_sites_are_listed(void **state)
+{
+	struct bale_fault_site *s, *found = NULL;
+	char spec[64];
+
+	(void)state;
+	for (size_t i = 0; (s = bale_fault_site(i)); i++)
+		if (s->name && !strcmp(s->name, "t.site"))
+			found = s;
+	assert_non_null(found);
+	assert_string_equal(found->func, "passes_a_site");
+	assert_string_equal(bale_fault_site_file(found), "test_base.c");
+	assert_int_equal(passes_a_site(), 0);
+	assert_int_equal(found->passed, 0);
+	snprintf(spec, sizeof(spec), "test_base.c@%u:2:ENOMEM,t.site:3:torn",
+		 found->line);
+	assert_int_equal(bale_fault_arm(spec), 0);
+	assert_int_equal(passes_a_site(), 0);
+	assert_int_equal(passes_a_site(), -ENOMEM);
+	assert_int_equal(passes_a_site(), -EIO);
+	assert_int_equal(found->passed, 3);
+	bale_fault_clear();
+	assert_int_equal(passes_a_site(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -108,6 +141,7 @@ int main(void)
 		cmocka_unit_test(integers_keep_their_order),
 		cmocka_unit_test(buffers_grow),
 		cmocka_unit_test(fault_points_fire_when_told),
+		cmocka_unit_test(fault_sites_are_listed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,6 +57,38 @@ static void test_many_vectors(void **state)
 	io->ops->close(io, fd);
 }
 
+/* Transfers that the kernel does in part are gone on with; one that fails half
+ * way leaves its half. */
+static void test_parts(void **state)
+{
+	uint8_t got[48] = { 0 };
+	struct iovec iov[3] = { { "aaaaaaaaaa", 10 },
+				{ "", 0 },
+				{ "bbbbbbbbbbbbbbbbbbbb", 20 } };
+	uint64_t len, allocated;
+	size_t got_len;
+	int fd = open_new("parts");
+
+	(void)state;
+	assert_int_equal(0, bale_fault_arm("io.pwritev:1:torn,"
+					   "io.pwritev:2:short,"
+					   "io.pread:1:short,io.pread:2:torn,"
+					   "io.sync:1:short,io.sync:2:torn"));
+	assert_int_equal(-EIO, io->ops->pwritev(io, fd, iov, 3, 0));
+	assert_int_equal(0, io->ops->size(io, fd, &len, &allocated));
+	assert_int_equal(15, len);
+	assert_int_equal(0, io->ops->pwritev(io, fd, iov, 3, 0));
+	assert_int_equal(0, io->ops->pread(io, fd, got, 40, 0, &got_len));
+	assert_int_equal(30, got_len);
+	assert_memory_equal("aaaaaaaaaabbbbbbbbbbbbbbbbbbbb", got, 30);
+	assert_int_equal(-EIO, io->ops->pread(io, fd, got, 9, 0, &got_len));
+	assert_int_equal(0, io->ops->sync(io, fd));
+	assert_int_equal(-EIO, io->ops->sync(io, fd));
+	assert_int_equal(0, io->ops->sync(io, fd));
+	bale_fault_clear();
+	io->ops->close(io, fd);
+}
+
 static void plant(const char *what)
 {
 	char path[160], cmd[400];
@@ -210,7 +242,8 @@ static void test_preallocation_keeps_the_size(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_many_vectors),	  T(test_only_regular_files_below),
+		T(test_many_vectors),	  T(test_parts),
+		T(test_only_regular_files_below),
 		T(test_read_only),	  T(test_fault_points),
 		T(test_replace_is_whole), T(test_preallocation_keeps_the_size),
 	};
