@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum { MAX_FD = 4096, MAX_SNAPSHOTS = 4096 };
-enum { SECTOR = 512 };
+enum { SECTOR = 512, PAGE = 4096, MAX_DIRS = 8 };
 
 enum event_type {
 	EV_CREATE, /* file, name */
@@ -54,6 +54,7 @@ struct snapshot {
 };
 static struct snapshot snapshots[MAX_SNAPSHOTS];
 static size_t nr_snapshots;
+static atomic_ulong *published;
 
 /* ---- recording ---- */
 
@@ -66,7 +67,10 @@ static struct event *add_event(enum event_type type)
 			abort();
 	}
 	events[nr_events] = (struct event){ .type = type };
-	return &events[nr_events++];
+	nr_events++;
+	if (published)
+		atomic_store(published, nr_events);
+	return &events[nr_events - 1];
 }
 
 /* The store's names are short ones of its own making. */
@@ -447,36 +451,106 @@ static void dir_of(const char *name, char dir[40])
 	snprintf(dir, 40, "%.*s", slash ? (int)(slash - name) : 0, name);
 }
 
-/* Where, for each directory, the changes of names stop to be there. */
-static size_t name_horizon(const char *name, size_t k, enum bale_rec_mode mode,
-			   uint64_t seed)
-{
-	char dir[40];
-	size_t safe;
-	uint64_t s = seed | 1;
+/* One state: what decides of each unsynced event whether it is there. */
+struct choice {
+	size_t k;
+	enum bale_rec_mode mode;
+	uint64_t seed;
+	uint64_t left; /* BALE_REC_COMBINATION: digits not used yet */
+	uint64_t s;    /* random numbers for data */
+	/* Of each directory: changes of names from here on are not there. */
+	char dirs[MAX_DIRS][40];
+	size_t horizon[MAX_DIRS];
+	unsigned int nr_dirs;
+};
 
-	if (mode == BALE_REC_ALL)
-		return k;
-	dir_of(name, dir);
-	safe = last_dir_sync(dir, k);
-	if (mode == BALE_REC_NONE || safe >= k)
+static bool is_name_event(const struct event *e)
+{
+	return e->type == EV_CREATE || e->type == EV_RENAME ||
+	       e->type == EV_UNLINK;
+}
+
+static bool is_data_event(const struct event *e)
+{
+	return e->type == EV_WRITE || e->type == EV_TRUNCATE ||
+	       e->type == EV_PUNCH;
+}
+
+static bool is_in(const struct event *e, const char *dir)
+{
+	char its[40];
+
+	if (!is_name_event(e))
+		return false;
+	dir_of(e->name, its);
+	return !strcmp(its, dir);
+}
+
+/* Changes of names in a directory between its last sync and k. */
+static size_t names_pending(const char *dir, size_t from, size_t k)
+{
+	size_t nr = 0;
+
+	for (size_t i = from; i < k; i++)
+		nr += is_in(&events[i], dir);
+	return nr;
+}
+
+/* The event behind the first `nr` changes of names of a directory. */
+static size_t nth_name(const char *dir, size_t from, size_t k, size_t nr)
+{
+	for (; from < k; from++)
+		if (is_in(&events[from], dir) && !nr--)
+			break;
+	return from;
+}
+
+static size_t draw_horizon(struct choice *c, const char *dir)
+{
+	size_t safe = last_dir_sync(dir, c->k), nr;
+	uint64_t s = c->seed | 1;
+
+	if (c->mode == BALE_REC_NONE || safe >= c->k)
 		return safe;
+	if (c->mode == BALE_REC_COMBINATION) {
+		nr = names_pending(dir, safe, c->k) + 1;
+		safe = nth_name(dir, safe, c->k, c->left % nr);
+		c->left /= nr;
+		return safe;
+	}
 	for (const char *p = dir; *p; p++)
 		s = s * 31 + (uint8_t)*p;
 	next_random(&s);
-	return safe + next_random(&s) % (k - safe + 1);
+	return safe + next_random(&s) % (c->k - safe + 1);
 }
 
-static void apply_names(struct name *v, size_t *nr, size_t k,
-			enum bale_rec_mode mode, uint64_t seed)
+static size_t name_horizon(struct choice *c, const char *name)
 {
-	for (size_t i = 0; i < k; i++) {
+	unsigned int n = 0;
+	char dir[40];
+
+	if (c->mode == BALE_REC_ALL)
+		return c->k;
+	dir_of(name, dir);
+	while (n < c->nr_dirs && strcmp(c->dirs[n], dir))
+		n++;
+	if (n == c->nr_dirs) {
+		if (n == MAX_DIRS)
+			abort();
+		memcpy(c->dirs[n], dir, sizeof(dir));
+		c->horizon[n] = draw_horizon(c, dir);
+		c->nr_dirs++;
+	}
+	return c->horizon[n];
+}
+
+static void apply_names(struct name *v, size_t *nr, struct choice *c)
+{
+	for (size_t i = 0; i < c->k; i++) {
 		struct event *e = &events[i];
 		struct name *n, *old;
 
-		if ((e->type != EV_CREATE && e->type != EV_RENAME &&
-		     e->type != EV_UNLINK) ||
-		    i >= name_horizon(e->name, k, mode, seed))
+		if (!is_name_event(e) || i >= name_horizon(c, e->name))
 			continue;
 		n = find_name(v, *nr, e->name);
 		if (e->type == EV_CREATE) {
@@ -504,62 +578,136 @@ static int write_event(int fd, const struct event *e, size_t from, size_t to)
 	return n == (ssize_t)(to - from) ? 0 : -EIO;
 }
 
-/* An unsynced write: all, nothing, or torn at sector borders. */
-static int write_maybe(int fd, const struct event *e, enum bale_rec_mode mode,
-		       uint64_t *s)
+/* Each sector, or page, by a coin of its own. */
+static int write_scattered(int fd, const struct event *e, uint64_t unit,
+			   uint64_t *s)
 {
-	uint64_t coin = next_random(s) % 4;
-	size_t cut;
+	size_t at = 0;
+	int r = 0;
 
-	if (mode == BALE_REC_ALL || (mode == BALE_REC_RANDOM && coin == 0))
-		return write_event(fd, e, 0, e->len);
-	if (mode == BALE_REC_NONE || coin == 1)
-		return 0;
-	cut = next_random(s) % (e->len + 1);
-	cut = (e->off + cut) / SECTOR * SECTOR;
-	cut = cut > e->off ? cut - e->off : 0;
-	return coin == 2 ? write_event(fd, e, 0, cut) :
-			   write_event(fd, e, cut, e->len);
+	while (!r && at < e->len) {
+		size_t next = (e->off + at) / unit * unit + unit - e->off;
+
+		next = next < e->len ? next : e->len;
+		if (next_random(s) & 1)
+			r = write_event(fd, e, at, next);
+		at = next;
+	}
+	return r;
 }
 
-static int build_file(int dir_fd, const struct name *n, size_t k,
-		      enum bale_rec_mode mode, uint64_t *s)
+/* The file has grown, what was written there is not there. */
+static int grow_only(int fd, const struct event *e)
 {
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if ((uint64_t)st.st_size >= e->off + e->len)
+		return 0;
+	return ftruncate(fd, (off_t)(e->off + e->len)) ? -errno : 0;
+}
+
+static int write_maybe(int fd, const struct event *e, uint64_t *s)
+{
+	uint64_t coin = next_random(s) % 8;
+	uint64_t unit = next_random(s) & 1 ? SECTOR : PAGE;
+	size_t cut = next_random(s) % (e->len + 1);
+
+	cut = (e->off + cut) / unit * unit;
+	cut = cut > e->off ? cut - e->off : 0;
+	switch (coin) {
+	case 0:
+	case 1:
+		return write_event(fd, e, 0, e->len);
+	case 2:
+	case 3:
+		return 0;
+	case 4:
+		return write_event(fd, e, 0, cut);
+	case 5:
+		return write_event(fd, e, cut, e->len);
+	case 6:
+		return write_scattered(fd, e, unit, s);
+	default:
+		return grow_only(fd, e);
+	}
+}
+
+static int apply_data(struct bale_io *io, int fd, const struct event *e)
+{
+	if (e->type == EV_WRITE)
+		return write_event(fd, e, 0, e->len);
+	if (e->type == EV_TRUNCATE)
+		return ftruncate(fd, (off_t)e->off) ? -errno : 0;
+	return bale_io_posix.punch(io, fd, e->off, e->len);
+}
+
+static int apply_unsynced(struct bale_io *io, int fd, const struct event *e,
+			  struct choice *c)
+{
+	bool there = c->mode == BALE_REC_ALL;
+
+	if (c->mode == BALE_REC_COMBINATION) {
+		there = c->left & 1;
+		c->left >>= 1;
+	} else if (c->mode == BALE_REC_RANDOM) {
+		if (e->type == EV_WRITE)
+			return write_maybe(fd, e, &c->s);
+		there = next_random(&c->s) & 1;
+	}
+	return there ? apply_data(io, fd, e) : 0;
+}
+
+static int build_file(int dir_fd, const struct name *n, struct choice *c)
+{
+	struct bale_io io = { .ops = &bale_io_posix, .dir_fd = dir_fd };
 	int fd = openat(dir_fd, n->name, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	size_t safe = last_sync(n->file, k);
+	size_t safe = last_sync(n->file, c->k);
 	int r = 0;
 
 	if (fd < 0)
 		return -errno;
-	for (size_t i = 0; !r && i < k; i++) {
+	for (size_t i = 0; !r && i < c->k; i++) {
 		const struct event *e = &events[i];
 
-		if (e->file != n->file)
+		if (e->file != n->file || !is_data_event(e))
 			continue;
-		if (e->type == EV_WRITE && i < safe)
-			r = write_event(fd, e, 0, e->len);
-		else if (e->type == EV_WRITE)
-			r = write_maybe(fd, e, mode, s);
-		else if (e->type == EV_TRUNCATE &&
-			 (i < safe || mode == BALE_REC_ALL ||
-			  (mode == BALE_REC_RANDOM && next_random(s) & 1)))
-			r = ftruncate(fd, (off_t)e->off) ? -errno : 0;
-		else if (e->type == EV_PUNCH &&
-			 (i < safe || mode == BALE_REC_ALL ||
-			  (mode == BALE_REC_RANDOM && next_random(s) & 1)))
-			r = bale_io_posix.punch(
-				&(struct bale_io){ .dir_fd = dir_fd }, fd,
-				e->off, e->len);
+		r = i < safe ? apply_data(&io, fd, e) :
+			       apply_unsynced(&io, fd, e, c);
 	}
 	close(fd);
 	return r;
+}
+
+/*
+ * Each unsynced change of data is there or is not, each directory has some of
+ * its changes of names. Some of these are the same state: a file whose name is
+ * not there.
+ */
+uint64_t bale_rec_combinations(size_t k)
+{
+	static const char *const dirs[] = { "", "log", "seg", "ckpt" };
+	uint64_t nr = 1;
+
+	for (unsigned int d = 0; d < 4; d++)
+		nr *= names_pending(dirs[d], last_dir_sync(dirs[d], k), k) + 1;
+	for (size_t i = 0; i < k && nr < UINT32_MAX; i++)
+		if (is_data_event(&events[i]) &&
+		    i >= last_sync(events[i].file, k))
+			nr *= 2;
+	return nr < UINT32_MAX ? nr : UINT64_MAX;
 }
 
 int bale_rec_build(const char *to, size_t k, enum bale_rec_mode mode,
 		   uint64_t seed)
 {
 	static const char *const dirs[] = { "log", "seg", "ckpt", "index" };
-	uint64_t s = seed * 0x9e3779b97f4a7c15u | 1;
+	struct choice c = { .k = k,
+			    .mode = mode,
+			    .seed = seed,
+			    .left = seed,
+			    .s = seed * 0x9e3779b97f4a7c15u | 1 };
 	struct name *v = calloc(k + 1, sizeof(*v));
 	size_t nr = 0;
 	int dir_fd = open(to, O_RDONLY | O_DIRECTORY), r = 0;
@@ -569,10 +717,10 @@ int bale_rec_build(const char *to, size_t k, enum bale_rec_mode mode,
 	for (size_t i = 0; !r && i < 4; i++)
 		r = mkdirat(dir_fd, dirs[i], 0700) ? -errno : 0;
 	if (!r)
-		apply_names(v, &nr, k, mode, seed);
+		apply_names(v, &nr, &c);
 	for (size_t i = 0; !r && i < nr; i++)
 		if (v[i].used)
-			r = build_file(dir_fd, &v[i], k, mode, &s);
+			r = build_file(dir_fd, &v[i], &c);
 	if (dir_fd >= 0)
 		close(dir_fd);
 	free(v);
@@ -629,4 +777,56 @@ int bale_rec_copy_index(const char *to, size_t k)
 	n = write(fd, sn->data, sn->len);
 	close(fd);
 	return n == (ssize_t)sn->len ? 0 : -EIO;
+}
+
+/* ---- saving ---- */
+
+void bale_rec_publish(atomic_ulong *where)
+{
+	pthread_mutex_lock(&lock);
+	published = where;
+	if (where)
+		atomic_store(where, nr_events);
+	pthread_mutex_unlock(&lock);
+}
+
+/* For a process on the same machine: as it lies in memory. */
+int bale_rec_save(const char *path)
+{
+	FILE *f = fopen(path, "w");
+	bool ok;
+
+	if (!f)
+		return -errno;
+	ok = fwrite(&nr_events, sizeof(nr_events), 1, f) == 1;
+	for (size_t i = 0; ok && i < nr_events; i++) {
+		const struct event *e = &events[i];
+
+		ok = fwrite(e, sizeof(*e), 1, f) == 1 &&
+		     (!e->data || fwrite(e->data, 1, e->len, f) == e->len);
+	}
+	return fclose(f) || !ok ? -EIO : 0;
+}
+
+int bale_rec_load(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	size_t nr = 0;
+	bool ok;
+
+	if (!f)
+		return -errno;
+	bale_rec_free();
+	ok = fread(&nr, sizeof(nr), 1, f) == 1;
+	for (size_t i = 0; ok && i < nr; i++) {
+		struct event *e = add_event(EV_CREATE);
+
+		ok = fread(e, sizeof(*e), 1, f) == 1;
+		if (!ok || !e->data)
+			continue;
+		e->data = malloc(e->len + 1);
+		ok = e->data && fread(e->data, 1, e->len, f) == e->len;
+	}
+	fclose(f);
+	return ok ? 0 : -EIO;
 }

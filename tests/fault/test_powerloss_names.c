@@ -5,7 +5,7 @@
  * is, whole, the one behind one operation: not before the last fsync or sync,
  * not after what was begun. Links of one file stay one file.
  *
- *   test_powerloss_names [SEED [STATES]]   deterministic for a seed
+ *   test_powerloss_names [SEED [STATES|every [OPS]]]   deterministic for a seed
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,11 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fs/base/log.h"
-#include "fs/inode/inode.h"
-#include "recorder.h"
+#include "powerloss.h"
 
-enum { NR_OPS = 240, MAX_NODES = 64, DEPTH = 3, DEFAULT_STATES = 300 };
+enum { MAX_OPS = 600, MAX_NODES = 64, DEPTH = 3, XATTR_MAX = 3000 };
 
 struct node {
 	char path[16]; /* "a/b/c" */
@@ -41,24 +39,6 @@ struct moment {
 
 static struct moment *moments;
 static unsigned int nr_moments;
-static uint64_t rng;
-static unsigned int failures;
-
-static uint64_t draw(uint64_t n)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (rng * 0x2545f4914f6cdd1du >> 11) % n;
-}
-
-static void must(int r, const char *what)
-{
-	if (!r)
-		return;
-	fprintf(stderr, "%s: %s\n", what, strerror(-r));
-	exit(1);
-}
 
 /* ---- the tree as it should be ---- */
 
@@ -108,7 +88,7 @@ static struct bale_inode *walk(struct bench *b, const char *path,
 {
 	struct bale_inode *dir, *next;
 
-	must(bale_inode_get(b->fs, BALE_ROOT_INO, &dir), "root");
+	bale_pl_must(bale_inode_get(b->fs, BALE_ROOT_INO, &dir), "root");
 	for (;;) {
 		const char *slash = strchr(path, '/');
 		char part[16];
@@ -119,7 +99,7 @@ static struct bale_inode *walk(struct bench *b, const char *path,
 		}
 		snprintf(part, sizeof(part), "%.*s",
 			 (int)(slash ? slash - path : 15), path);
-		must(bale_dir_lookup(dir, part, &next), path);
+		bale_pl_must(bale_dir_lookup(dir, part, &next), path);
 		bale_inode_put(dir);
 		dir = next;
 		if (!slash)
@@ -132,10 +112,10 @@ static struct bale_inode *walk(struct bench *b, const char *path,
 static void draw_path(struct bench *b, char path[16])
 {
 	const struct node *dir = NULL;
-	char letter = (char)('a' + draw(6));
+	char letter = (char)('a' + bale_pl_draw(6));
 
-	if (b->now.nr && draw(3)) {
-		dir = &b->now.n[draw(b->now.nr)];
+	if (b->now.nr && bale_pl_draw(3)) {
+		dir = &b->now.n[bale_pl_draw(b->now.nr)];
 		if (!S_ISDIR(dir->mode) || strlen(dir->path) >= 2 * DEPTH - 1)
 			dir = NULL;
 	}
@@ -166,20 +146,23 @@ static void op_make(struct bench *b, const char *path, unsigned int op)
 	if (find(&b->now, path) || b->now.nr > MAX_NODES - 4)
 		return;
 	dir = walk(b, path, &name);
-	switch (draw(5)) {
+	switch (bale_pl_draw(5)) {
 	case 0:
 	case 1:
 		mode = S_IFDIR | 0700;
-		must(bale_dir_mkdir(dir, name, mode, &cred, &i), "mkdir");
+		bale_pl_must(bale_dir_mkdir(dir, name, mode, &cred, &i),
+			     "mkdir");
 		break;
 	case 2:
 		mode = S_IFLNK | 0777;
-		must(bale_dir_symlink(dir, name, "some/where", &cred, &i),
-		     "symlink");
+		bale_pl_must(
+			bale_dir_symlink(dir, name, "some/where", &cred, &i),
+			"symlink");
 		break;
 	default:
 		mode = S_IFREG | 0600 | (op & 077);
-		must(bale_dir_create(dir, name, mode, 0, &cred, &i), "create");
+		bale_pl_must(bale_dir_create(dir, name, mode, 0, &cred, &i),
+			     "create");
 		break;
 	}
 	bale_inode_put(i);
@@ -196,9 +179,9 @@ static void op_remove(struct bench *b, const char *path)
 	if (!n || (S_ISDIR(n->mode) && !is_empty(&b->now, path)))
 		return;
 	dir = walk(b, path, &name);
-	must(S_ISDIR(n->mode) ? bale_dir_rmdir(dir, name) :
-				bale_dir_unlink(dir, name),
-	     "remove");
+	bale_pl_must(S_ISDIR(n->mode) ? bale_dir_rmdir(dir, name) :
+					bale_dir_unlink(dir, name),
+		     "remove");
 	bale_inode_put(dir);
 	remove_node(&b->now, n);
 }
@@ -214,7 +197,7 @@ static void op_link(struct bench *b, const char *from, const char *to)
 		return;
 	i = walk(b, from, NULL);
 	dir = walk(b, to, &name);
-	must(bale_dir_link(i, dir, name), "link");
+	bale_pl_must(bale_dir_link(i, dir, name), "link");
 	bale_inode_put(dir);
 	bale_inode_put(i);
 	new = add_node(b, to, n->mode);
@@ -259,7 +242,7 @@ static void op_rename(struct bench *b, const char *from, const char *to)
 	struct node *n = find(&b->now, from), *old = find(&b->now, to);
 	struct bale_inode *d1, *d2;
 	const char *a, *c;
-	bool swap = old && draw(3) == 0;
+	bool swap = old && bale_pl_draw(3) == 0;
 
 	if (!n || !strcmp(from, to) || is_below(to, from) ||
 	    is_below(from, to) || (old && old->id == n->id) ||
@@ -271,8 +254,8 @@ static void op_rename(struct bench *b, const char *from, const char *to)
 		return;
 	d1 = walk(b, from, &a);
 	d2 = walk(b, to, &c);
-	must(bale_dir_rename(d1, a, d2, c, swap ? RENAME_EXCHANGE : 0),
-	     "rename");
+	bale_pl_must(bale_dir_rename(d1, a, d2, c, swap ? RENAME_EXCHANGE : 0),
+		     "rename");
 	bale_inode_put(d1);
 	bale_inode_put(d2);
 	if (swap)
@@ -285,17 +268,27 @@ static void op_rename(struct bench *b, const char *from, const char *to)
 			memmove(b->now.n[k].path, b->now.n[k].path + 1, 15);
 }
 
+/* A value of a length that the operation's number gives: rows of any size. */
+static size_t xattr_value(unsigned int op, le32 val[XATTR_MAX / 4])
+{
+	size_t nr = op % 3 ? 1 : 1 + op * 37 % (XATTR_MAX / 4);
+
+	for (size_t k = 0; k < nr; k++)
+		val[k] = le32_put(op);
+	return nr * sizeof(le32);
+}
+
 static void op_attribute(struct bench *b, const char *path, unsigned int op)
 {
 	struct node *n = find(&b->now, path);
 	struct bale_inode *i;
-	le32 val = le32_put(op);
+	le32 val[XATTR_MAX / 4];
+	size_t len = xattr_value(op, val);
 
 	if (!n || S_ISLNK(n->mode))
 		return;
 	i = walk(b, path, NULL);
-	must(bale_xattr_set(i, "user.op", &val, sizeof(val), 0, false),
-	     "xattr");
+	bale_pl_must(bale_xattr_set(i, "user.op", val, len, 0, false), "xattr");
 	bale_inode_put(i);
 	for (unsigned int k = 0; k < b->now.nr; k++)
 		if (b->now.n[k].id == n->id)
@@ -309,10 +302,10 @@ static void op_sync(struct bench *b, const char *path, unsigned int op)
 
 	if (n && S_ISREG(n->mode)) {
 		i = walk(b, path, NULL);
-		must(bale_file_fsync(i, false), "fsync");
+		bale_pl_must(bale_file_fsync(i, false), "fsync");
 		bale_inode_put(i);
 	} else {
-		must(bale_fs_sync(b->fs), "sync");
+		bale_pl_must(bale_fs_sync(b->fs), "sync");
 	}
 	b->synced = op;
 }
@@ -320,7 +313,7 @@ static void op_sync(struct bench *b, const char *path, unsigned int op)
 static void one_op(struct bench *b, unsigned int op, const char *store)
 {
 	char path[16], other[16];
-	uint64_t what = draw(100);
+	uint64_t what = bale_pl_draw(100);
 
 	draw_path(b, path);
 	draw_path(b, other);
@@ -337,40 +330,34 @@ static void one_op(struct bench *b, unsigned int op, const char *store)
 	else if (what < 97)
 		op_sync(b, path, op);
 	else if (what < 98)
-		must(bale_meta_apply(bale_fs_meta(b->fs)), "apply");
+		bale_pl_must(bale_meta_apply(bale_fs_meta(b->fs)), "apply");
 	else
-		must(bale_meta_checkpoint(bale_fs_meta(b->fs)), "checkpoint");
+		bale_pl_must(bale_meta_checkpoint(bale_fs_meta(b->fs)),
+			     "checkpoint");
 	if (what >= 97)
-		must(bale_rec_snapshot_index(store), "snapshot");
+		bale_pl_must(bale_rec_snapshot_index(store), "snapshot");
 	moments[op].t = b->now;
 	moments[op].events = bale_rec_count();
 	moments[op].synced = b->synced;
 	nr_moments = op + 1;
 }
 
-static void run_workload(const char *store)
+static size_t run_workload(const char *store, unsigned int ops)
 {
-	struct bale_mkfs_options mo = { .size = sizeof(mo),
-					.extent_bits = 16,
-					.segment_bits = 20,
-					.log_bits = 20,
-					.codec = BALE_CODEC_auto };
-	struct bale_fs_options o = { .size = sizeof(o),
-				     .manual_commit = true,
-				     .nr_workers = 1,
-				     .cache_bytes = 32 << 20,
-				     .io_ops = &bale_rec_ops };
+	struct bale_inode *root;
 	struct bench b = { 0 };
 
-	bale_rec_start();
-	must(bale_store_mkfs(store, &mo), "mkfs");
-	must(bale_rec_adopt(store), "adopt");
-	must(bale_fs_open(store, &o, &b.fs), "open");
-	must(bale_fs_sync(b.fs), "sync");
+	if (ops > MAX_OPS)
+		ops = MAX_OPS;
+	bale_pl_mkfs(store);
+	bale_pl_must(bale_pl_open(store, &bale_rec_ops, 0, &b.fs, &root),
+		     "open");
+	bale_pl_must(bale_fs_sync(b.fs), "sync");
 	moments[0].events = bale_rec_count();
-	for (unsigned int op = 1; op <= NR_OPS; op++)
+	for (unsigned int op = 1; op <= ops; op++)
 		one_op(&b, op, store);
-	must(bale_fs_close(b.fs), "close");
+	bale_pl_must(bale_pl_close(b.fs, root), "close");
+	return moments[0].events;
 }
 
 /* ---- a state ---- */
@@ -397,6 +384,24 @@ static int see_entry(const struct bale_dir_entry *e, void *arg)
 	return 0;
 }
 
+static unsigned int see_xattr(struct seen *s, struct bale_inode *i)
+{
+	le32 val[XATTR_MAX / 4 + 1], want[XATTR_MAX / 4];
+	unsigned int op;
+	size_t len;
+	int r = bale_xattr_get(i, "user.op", val, sizeof(val), &len);
+
+	if (r) {
+		s->error |= r != -ENODATA;
+		return 0;
+	}
+	op = len >= sizeof(le32) ? le32_get(val[0]) : 0;
+	if (op > MAX_OPS || len != xattr_value(op, want) ||
+	    memcmp(val, want, len))
+		s->error = true;
+	return op;
+}
+
 static void see_dir(struct seen *s, struct bale_inode *dir, const char *prefix)
 {
 	unsigned int first = s->t.nr, end;
@@ -409,8 +414,6 @@ static void see_dir(struct seen *s, struct bale_inode *dir, const char *prefix)
 		struct bale_inode_row row;
 		struct bale_inode *i;
 		char below[17];
-		le32 val;
-		size_t len;
 
 		if (bale_dir_lookup(dir, n->path + strlen(n->path) - 1, &i)) {
 			s->error = true;
@@ -420,8 +423,7 @@ static void see_dir(struct seen *s, struct bale_inode *dir, const char *prefix)
 		n->mode = row.mode;
 		n->nlink = row.nlink;
 		s->error |= i->ino != s->ino[k];
-		if (!bale_xattr_get(i, "user.op", &val, sizeof(val), &len))
-			n->xattr = le32_get(val);
+		n->xattr = see_xattr(s, i);
 		snprintf(below, sizeof(below), "%s/", n->path);
 		if (S_ISDIR(row.mode) && strlen(below) < 14)
 			see_dir(s, i, below);
@@ -449,88 +451,44 @@ static bool is_moment(const struct seen *s, struct tree *t)
 	return true;
 }
 
-static void check_state(const char *dir, size_t k, const char *label)
+static void check_state(const char *dir, size_t k)
 {
-	struct bale_fs_options o = { .size = sizeof(o),
-				     .manual_commit = true,
-				     .nr_workers = 1,
-				     .cache_bytes = 32 << 20 };
 	struct seen s = { .error = false };
 	unsigned int low = 0, high = 0;
 	struct bale_inode *root;
 	struct bale_fs *fs;
-	int r = bale_fs_open(dir, &o, &fs);
+	int r;
 
+	bale_pl_check_index(dir);
+	r = bale_pl_open(dir, NULL, 0, &fs, &root);
 	while (high + 1 < nr_moments && moments[high].events <= k)
 		low = moments[high++].synced;
-	if (!r)
-		r = bale_inode_get(fs, BALE_ROOT_INO, &root);
 	if (r) {
-		failures++;
-		fprintf(stderr, "FAIL %s: %s\n", label, strerror(-r));
+		bale_pl_fail("%s", strerror(-r));
 		return;
 	}
 	see_dir(&s, root, "");
-	bale_inode_put(root);
-	r = bale_fs_close(fs);
+	r = bale_pl_close(fs, root);
 	for (unsigned int m = high + 1; m-- > low;)
 		if (!s.error && !r && is_moment(&s, &moments[m].t))
 			return;
-	if (failures++ < 20)
-		fprintf(stderr,
-			"FAIL %s: %u names: not a moment of %u to %u%s\n",
-			label, s.t.nr, low, high, s.error ? ", errors" : "");
-}
-
-static void remove_tree(const char *dir)
-{
-	char cmd[400];
-
-	snprintf(cmd, sizeof(cmd), "rm -rf '%.300s'", dir);
-	if (system(cmd))
-		exit(1);
+	bale_pl_fail("%u names: not a moment of %u to %u%s", s.t.nr, low, high,
+		     s.error ? ", errors" : "");
 }
 
 int main(int argc, char **argv)
 {
-	static const char *const mode_names[] = { "all", "none", "random" };
-	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
-	unsigned int states =
-		argc > 2 ? (unsigned int)atoi(argv[2]) : DEFAULT_STATES;
-	char work[] = "/dev/shm/balefs-plnames-XXXXXX", store[64], dir[64];
-	size_t from;
+	static const struct bale_pl_test test = {
+		.name = "powerloss_names",
+		.ops = 240,
+		.states = 300,
+		.work = run_workload,
+		.check = check_state,
+		.with_index = true,
+	};
 
-	bale_log_set_level(BALE_LOG_ERR);
-	moments = calloc(NR_OPS + 1, sizeof(*moments));
-	if (!moments || !mkdtemp(work))
-		return 77;
-	rng = seed * 0x9e3779b97f4a7c15u | 1;
-	snprintf(store, sizeof(store), "%s/store", work);
-	snprintf(dir, sizeof(dir), "%s/state", work);
-	run_workload(store);
-	from = moments[0].events;
-	for (unsigned int n = 0; n < states; n++) {
-		enum bale_rec_mode mode = (enum bale_rec_mode)draw(3);
-		size_t k = from + draw(bale_rec_count() - from + 1);
-		bool indexed = draw(2);
-		char label[96];
-
-		remove_tree(dir);
-		if (mkdir(dir, 0700))
-			return 1;
-		must(bale_rec_build(dir, k, mode, seed * 7919 + n), "build");
-		if (indexed && bale_rec_copy_index(dir, k))
-			indexed = false;
-		snprintf(label, sizeof(label), "seed %llu events %zu %s%s",
-			 (unsigned long long)seed, k, mode_names[mode],
-			 indexed ? " with index" : "");
-		check_state(dir, k, label);
-	}
-	printf("seed %llu: %u ops, %zu events, %u states, %u failures\n",
-	       (unsigned long long)seed, nr_moments - 1, bale_rec_count(),
-	       states, failures);
-	remove_tree(work);
-	bale_rec_free();
-	free(moments);
-	return failures ? 1 : 0;
+	moments = calloc(MAX_OPS + 1, sizeof(*moments));
+	if (!moments)
+		return 1;
+	return bale_pl_run(&test, argc, argv);
 }

@@ -6,7 +6,9 @@
  * database passes its own integrity check, and holds the transactions that it
  * had acknowledged, at most one more, whole.
  *
- *   test_powerloss_sqlite delete|wal [SEED [STATES]]   deterministic for a seed
+ *   test_powerloss_sqlite delete|wal [SEED [STATES|every [TRANSACTIONS]]]
+ *
+ * Deterministic for a seed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,33 +19,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fs/base/log.h"
-#include "fs/codec/codec.h"
-#include "fs/inode/inode.h"
-#include "recorder.h"
+#include "powerloss.h"
 
-enum { NR_TXNS = 60, DEFAULT_STATES = 150 };
+enum { MAX_TXNS = 400 };
 
 static struct bale_fs *fs;
 static struct bale_inode *root;
-static uint64_t rng;
-static unsigned int failures;
-
-static uint64_t draw(uint64_t n)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (rng * 0x2545f4914f6cdd1du >> 11) % n;
-}
-
-static void must(int r, const char *what)
-{
-	if (!r)
-		return;
-	fprintf(stderr, "%s: %s\n", what, strerror(-r));
-	exit(1);
-}
 
 /* ---- the VFS: one connection, so locks are nothing ---- */
 
@@ -248,7 +229,7 @@ static int v_random(sqlite3_vfs *vfs, int len, char *buf)
 {
 	(void)vfs;
 	for (int k = 0; k < len; k++)
-		buf[k] = (char)draw(256);
+		buf[k] = (char)bale_pl_draw(256);
 	return len;
 }
 
@@ -281,8 +262,8 @@ static sqlite3_vfs vfs = {
 
 /* ---- the work ---- */
 
-static const char *journal;	  /* "delete", "wal" */
-static size_t acked[NR_TXNS + 1]; /* events when transaction n was */
+static const char *journal;	   /* "delete", "wal" */
+static size_t acked[MAX_TXNS + 1]; /* events when transaction n was */
 static unsigned int nr_acked;
 
 static int run_sql(sqlite3 *db, const char *fmt, ...)
@@ -328,14 +309,15 @@ static void one_txn(sqlite3 *db, unsigned int n)
 {
 	int r = run_sql(db, "BEGIN");
 
-	for (uint64_t k = 1 + draw(6); !r && k; k--)
+	for (uint64_t k = 1 + bale_pl_draw(6); !r && k; k--)
 		r = run_sql(db,
 			    "INSERT OR REPLACE INTO t VALUES(%d, %u, "
 			    "zeroblob(%d))",
-			    (int)draw(300), n, (int)draw(draw(5) ? 200 : 6000));
-	if (!r && draw(3) == 0)
+			    (int)bale_pl_draw(300), n,
+			    (int)bale_pl_draw(bale_pl_draw(5) ? 200 : 6000));
+	if (!r && bale_pl_draw(3) == 0)
 		r = run_sql(db, "DELETE FROM t WHERE id %% 17 = %d",
-			    (int)draw(17));
+			    (int)bale_pl_draw(17));
 	if (!r)
 		r = run_sql(db,
 			    "REPLACE INTO s SELECT 0, %u, total(seq), count(*) "
@@ -348,31 +330,14 @@ static void one_txn(sqlite3 *db, unsigned int n)
 	nr_acked = n;
 }
 
-static int open_fs(const char *store, const struct bale_io_ops *ops)
+static size_t run_workload(const char *store, unsigned int txns)
 {
-	struct bale_fs_options o = { .size = sizeof(o),
-				     .manual_commit = true,
-				     .nr_workers = 1,
-				     .cache_bytes = 32 << 20,
-				     .io_ops = ops };
-	int r = bale_fs_open(store, &o, &fs);
-
-	return r ? r : bale_inode_get(fs, BALE_ROOT_INO, &root);
-}
-
-static void run_workload(const char *store)
-{
-	struct bale_mkfs_options mo = { .size = sizeof(mo),
-					.extent_bits = 16,
-					.segment_bits = 20,
-					.log_bits = 20,
-					.codec = BALE_CODEC_auto };
 	sqlite3 *db;
 
-	bale_rec_start();
-	must(bale_store_mkfs(store, &mo), "mkfs");
-	must(bale_rec_adopt(store), "adopt");
-	must(open_fs(store, &bale_rec_ops), "open");
+	if (txns > MAX_TXNS)
+		txns = MAX_TXNS;
+	bale_pl_mkfs(store);
+	bale_pl_must(bale_pl_open(store, &bale_rec_ops, 0, &fs, &root), "open");
 	must_sql(NULL, open_db(&db), "open");
 	must_sql(db,
 		 run_sql(db,
@@ -382,17 +347,19 @@ static void run_workload(const char *store)
 			 "sum REAL, nr INT); INSERT INTO s VALUES(0,0,0,0)"),
 		 "schema");
 	acked[0] = bale_rec_count();
-	for (unsigned int n = 1; n <= NR_TXNS; n++) {
+	for (unsigned int n = 1; n <= txns; n++) {
 		one_txn(db, n);
-		if (draw(10) == 0)
-			must(bale_meta_checkpoint(bale_fs_meta(fs)), "ckpt");
-		if (draw(10) == 0)
-			must(bale_cleaner_run(bale_fs_store(fs), UINT64_MAX),
-			     "clean");
+		if (bale_pl_draw(10) == 0)
+			bale_pl_must(bale_meta_checkpoint(bale_fs_meta(fs)),
+				     "ckpt");
+		if (bale_pl_draw(10) == 0)
+			bale_pl_must(
+				bale_cleaner_run(bale_fs_store(fs), UINT64_MAX),
+				"clean");
 	}
 	sqlite3_close(db);
-	bale_inode_put(root);
-	must(bale_fs_close(fs), "close");
+	bale_pl_must(bale_pl_close(fs, root), "close");
+	return acked[0];
 }
 
 /* ---- a state ---- */
@@ -453,72 +420,40 @@ static const char *check_db(size_t k, char text[64])
 	return what;
 }
 
-static void check_state(const char *dir, size_t k, const char *label)
+static void check_state(const char *dir, size_t k)
 {
 	char text[64] = "";
 	const char *what;
-	int r = open_fs(dir, NULL);
+	int r;
 
+	bale_pl_check_index(dir);
+	r = bale_pl_open(dir, NULL, 0, &fs, &root);
 	if (r) {
-		failures++;
-		fprintf(stderr, "FAIL %s: %s\n", label, strerror(-r));
+		bale_pl_fail("%s", strerror(-r));
 		return;
 	}
 	what = check_db(k, text);
-	bale_inode_put(root);
-	if (bale_fs_close(fs))
-		what = "does not close";
-	if (what && failures++ < 20)
-		fprintf(stderr, "FAIL %s: %s: %s\n", label, what, text);
-}
-
-static void remove_tree(const char *dir)
-{
-	char cmd[400];
-
-	snprintf(cmd, sizeof(cmd), "rm -rf '%.300s'", dir);
-	if (system(cmd))
-		exit(1);
+	if (what)
+		bale_pl_fail("%s: %s", what, text);
+	r = bale_pl_close(fs, root);
+	if (r)
+		bale_pl_fail("close: %s", strerror(-r));
 }
 
 int main(int argc, char **argv)
 {
-	static const char *const mode_names[] = { "all", "none", "random" };
-	uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-	unsigned int states =
-		argc > 3 ? (unsigned int)atoi(argv[3]) : DEFAULT_STATES;
-	char work[] = "/dev/shm/balefs-plsql-XXXXXX", store[64], dir[64];
-	size_t from;
+	struct bale_pl_test test = {
+		.name = "powerloss_sqlite delete",
+		.ops = 60,
+		.states = 150,
+		.work = run_workload,
+		.check = check_state,
+	};
 
-	bale_log_set_level(BALE_LOG_ERR);
-	journal = argc > 1 ? argv[1] : "delete";
-	if (!mkdtemp(work))
-		return 77;
-	rng = seed * 0x9e3779b97f4a7c15u | 1;
+	journal = argc > 1 && !strcmp(argv[1], "wal") ? "wal" : "delete";
+	if (!strcmp(journal, "wal"))
+		test.name = "powerloss_sqlite wal";
 	must_sql(NULL, sqlite3_vfs_register(&vfs, 1), "vfs");
-	snprintf(store, sizeof(store), "%s/store", work);
-	snprintf(dir, sizeof(dir), "%s/state", work);
-	run_workload(store);
-	from = acked[0];
-	for (unsigned int n = 0; n < states; n++) {
-		enum bale_rec_mode mode = (enum bale_rec_mode)draw(3);
-		size_t k = from + draw(bale_rec_count() - from + 1);
-		char label[96];
-
-		remove_tree(dir);
-		if (mkdir(dir, 0700))
-			return 1;
-		must(bale_rec_build(dir, k, mode, seed * 104729 + n), "build");
-		snprintf(label, sizeof(label), "%s seed %llu events %zu %s",
-			 journal, (unsigned long long)seed, k,
-			 mode_names[mode]);
-		check_state(dir, k, label);
-	}
-	printf("%s seed %llu: %u transactions, %zu events, %u states, %u "
-	       "failures\n",
-	       journal, (unsigned long long)seed, nr_acked, bale_rec_count(),
-	       states, failures);
-	remove_tree(work);
-	bale_rec_free();
-	return failures ? 1 : 0;
+	return bale_pl_run(&test, argc > 1 ? argc - 1 : argc,
+			   argc > 1 ? argv + 1 : argv);
 }
