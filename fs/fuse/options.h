@@ -35,6 +35,7 @@ struct bale_mount_options {
 	unsigned int max_threads;	  /* request threads; 0: default */
 	unsigned int max_background;	  /* 0: default */
 	unsigned int wait_ms;		  /* for a holder that is closing */
+	const struct bale_io_ops *io_ops; /* of tests; NULL: the real ones */
 };
 
 void bale_mount_options_init(struct bale_mount_options *o);

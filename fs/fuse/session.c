@@ -434,6 +434,7 @@ static int open_fs(struct bale_session *s)
 		.gpu = o->gpu,
 		.atime = o->atime,
 		.wait_ms = o->wait_ms,
+		.io_ops = o->io_ops,
 	};
 	char holder[128];
 	int err = bale_fs_open(s->store, &fo, &s->fs);
