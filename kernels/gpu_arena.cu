@@ -153,8 +153,9 @@ bool open_lists(struct bale_gpu *g, uint32_t n)
 		s->copies.len =
 			static_cast<size_t *>(calloc(n, sizeof(size_t)));
 		s->staged = static_cast<bool *>(calloc(n, sizeof(bool)));
+		s->where = static_cast<int *>(calloc(n, sizeof(int)));
 		if (!s->copies.dst || !s->copies.src || !s->copies.len ||
-		    !s->staged)
+		    !s->staged || !s->where)
 			return false;
 	}
 	return true;
@@ -204,22 +205,50 @@ void bale_gpu_arena_close(struct bale_gpu *g)
 		free(s->copies.src);
 		free(s->copies.len);
 		free(s->staged);
+		free(s->where);
 	}
+}
+
+// Ranges that begin at or below at; they are in order.
+static size_t count_below(const struct bale_gpu *g, const uint8_t *at)
+{
+	size_t lo = 0, hi = g->nr_pinned;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (g->pinned[mid].p <= at)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
 }
 
 int bale_gpu_where(const struct bale_gpu *g, const void *p, size_t len)
 {
 	const uint8_t *at = static_cast<const uint8_t *>(p);
+	size_t n = count_below(g, at);
+	const struct bale_gpu_pinned *r = n ? &g->pinned[n - 1] : nullptr;
 
-	for (size_t i = 0; i < g->nr_pinned; i++) {
-		const struct bale_gpu_pinned *r = &g->pinned[i];
+	if (!r || at >= r->p + r->len ||
+	    len > static_cast<size_t>(r->p + r->len - at))
+		return -1;
+	return static_cast<int>(n - 1);
+}
 
-		if (at >= r->p && at < r->p + r->len)
-			return len <= static_cast<size_t>(r->p + r->len - at) ?
-				       static_cast<int>(i) :
-				       -1;
-	}
-	return -1;
+// -ENOMEM: there are too many. Lock held.
+static int add_range(struct bale_gpu *g, uint8_t *p, size_t len, bool ours)
+{
+	size_t at = count_below(g, p);
+
+	if (g->nr_pinned == BALE_GPU_RANGES_MAX_PINNED)
+		return -ENOMEM;
+	memmove(&g->pinned[at + 1], &g->pinned[at],
+		(g->nr_pinned - at) * sizeof(g->pinned[0]));
+	g->pinned[at] = { p, len, ours };
+	g->nr_pinned++;
+	return 0;
 }
 
 int bale_gpu_pin(struct bale_gpu *g, void *p, size_t len)
@@ -242,11 +271,7 @@ int bale_gpu_pin(struct bale_gpu *g, void *p, size_t len)
 								  -EIO;
 	}
 	pthread_mutex_lock(&g->lock);
-	if (g->nr_pinned < BALE_GPU_RANGES_MAX_PINNED)
-		g->pinned[g->nr_pinned++] = { static_cast<uint8_t *>(p), len,
-					      ours };
-	else
-		r = -ENOMEM;
+	r = add_range(g, static_cast<uint8_t *>(p), len, ours);
 	pthread_mutex_unlock(&g->lock);
 	if (r && ours)
 		(void)cudaHostUnregister(p);
@@ -256,14 +281,15 @@ int bale_gpu_pin(struct bale_gpu *g, void *p, size_t len)
 void bale_gpu_unpin(struct bale_gpu *g, void *p)
 {
 	bool ours = false;
+	size_t at;
 
 	pthread_mutex_lock(&g->lock);
-	for (size_t i = 0; i < g->nr_pinned; i++) {
-		if (g->pinned[i].p != p)
-			continue;
-		ours = g->pinned[i].ours;
-		g->pinned[i] = g->pinned[--g->nr_pinned];
-		break;
+	at = count_below(g, static_cast<uint8_t *>(p));
+	if (at && g->pinned[at - 1].p == p) {
+		ours = g->pinned[at - 1].ours;
+		g->nr_pinned--;
+		memmove(&g->pinned[at - 1], &g->pinned[at],
+			(g->nr_pinned - (at - 1)) * sizeof(g->pinned[0]));
 	}
 	pthread_mutex_unlock(&g->lock);
 	if (ours &&

@@ -12,8 +12,13 @@ namespace
 {
 
 // Between looks at an event. The driver's own blocking wait has no limit, and
-// its spinning one takes a core; a batch takes milliseconds.
-constexpr long kNapNs = 20000;
+// its spinning one takes a core. A look costs some microseconds and a lock of
+// the driver that all slots want, so there are few: none for most of the time
+// that the last batch of this kind took, then one in each sixteenth of what has
+// passed.
+constexpr uint64_t kNapMinNs = 20000;
+constexpr uint64_t kNapMaxNs = 500000;
+constexpr uint64_t kNapsIn = 16;
 constexpr uint64_t kDrainNs = 5000000000;
 
 uint64_t now_ns()
@@ -25,9 +30,10 @@ uint64_t now_ns()
 	       static_cast<uint64_t>(t.tv_nsec);
 }
 
-void nap()
+void nap(uint64_t ns)
 {
-	struct timespec t = { 0, kNapNs };
+	struct timespec t = { static_cast<time_t>(ns / 1000000000),
+			      static_cast<long>(ns % 1000000000) };
 
 	nanosleep(&t, nullptr);
 }
@@ -37,19 +43,48 @@ bool is_lost(const struct bale_gpu *g)
 	return __atomic_load_n(&g->lost, __ATOMIC_RELAXED);
 }
 
-// 0; -ETIMEDOUT; -ENODEV.
-int wait_event(struct bale_gpu *g, cudaEvent_t ev, uint64_t until)
+// 0; -ETIMEDOUT; -ENODEV. Before `sure` it will not have happened.
+int wait_event(struct bale_gpu *g, cudaEvent_t ev, uint64_t until,
+	       uint64_t sure)
 {
-	for (;;) {
+	const uint64_t start = now_ns();
+
+	for (uint64_t now = start;; now = now_ns()) {
 		cudaError_t err = cudaEventQuery(ev);
+		uint64_t ns;
 
 		if (err != cudaErrorNotReady)
 			return bale_gpu_error(g, err);
 		(void)cudaGetLastError();
-		if (now_ns() >= until)
+		if (now >= until)
 			return -ETIMEDOUT;
-		nap();
+		ns = bale_gpu_nap_ns(now - start, now < sure ? sure - now : 0);
+		nap(ns < until - now ? ns : until - now);
 	}
+}
+
+// Until when a batch is sure to be computed, going by the last one here: a
+// larger one does not take less, a smaller one not less than in proportion.
+uint64_t sure_until(const struct bale_gpu_slot *s)
+{
+	const struct bale_gpu_batch *b = s->b;
+	const struct bale_gpu_pace *p = &s->pace;
+	uint64_t ns = p->ns / 8 * 5;
+
+	if (!p->ns || p->op != b->op || p->codec != b->codec ||
+	    p->level != b->level)
+		return 0;
+	if (s->nr_units < p->nr_units)
+		ns = ns / p->nr_units * s->nr_units;
+	return s->submitted + ns;
+}
+
+void note_pace(struct bale_gpu_slot *s)
+{
+	const struct bale_gpu_batch *b = s->b;
+
+	s->pace = { b->op, b->codec, b->level, s->nr_units,
+		    now_ns() - s->submitted };
 }
 
 // After a failure in the middle of a batch: what was queued must end before
@@ -64,7 +99,7 @@ int drain(struct bale_gpu *g, struct bale_gpu_slot *s, int r)
 	for (int i = 0; i < 3 && !err; i++) {
 		err = bale_gpu_error(g, cudaEventRecord(ends[i], streams[i]));
 		if (!err)
-			err = wait_event(g, ends[i], until);
+			err = wait_event(g, ends[i], until, 0);
 	}
 	if (!err)
 		return r;
@@ -137,6 +172,14 @@ int end_compute(struct bale_gpu *g, struct bale_gpu_slot *s, bool *ret_any)
 }
 
 } // namespace
+
+uint64_t bale_gpu_nap_ns(uint64_t waited, uint64_t sure)
+{
+	uint64_t ns = waited / kNapsIn;
+
+	ns = ns < kNapMinNs ? kNapMinNs : ns > kNapMaxNs ? kNapMaxNs : ns;
+	return ns < sure ? sure : ns;
+}
 
 int bale_gpu_error(struct bale_gpu *g, cudaError_t err)
 {
@@ -276,6 +319,7 @@ int bale_gpu_submit(struct bale_gpu *g, uint32_t slot, struct bale_gpu_batch *b)
 	s->busy = true;
 	s->phase = s->BALE_GPU_COMPUTES;
 	s->in_dst = false;
+	s->submitted = now_ns();
 	b->device_ns = 0;
 	return 0;
 }
@@ -294,15 +338,17 @@ int bale_gpu_wait(struct bale_gpu *g, uint32_t slot, uint64_t timeout_ns,
 	if (cudaSetDevice(static_cast<int>(g->cfg.device)) != cudaSuccess)
 		return bale_gpu_error(g, cudaErrorUnknown);
 	if (s->phase == s->BALE_GPU_COMPUTES) {
-		r = wait_event(g, s->report, until);
+		r = wait_event(g, s->report, until, sure_until(s));
 		if (r == -ETIMEDOUT)
 			return r;
-		if (!r)
+		if (!r) {
+			note_pace(s);
 			r = end_compute(g, s, &any);
+		}
 		s->phase = s->BALE_GPU_DOWNLOADS;
 	}
 	if (!r && any)
-		r = wait_event(g, s->down, until);
+		r = wait_event(g, s->down, until, 0);
 	*ret_in_dst = s->in_dst;
 	if (r == -ETIMEDOUT)
 		return r;

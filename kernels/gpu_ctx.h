@@ -46,8 +46,19 @@ struct bale_gpu_report {
 	/* struct bale_unit_result[units], struct bale_unit_look[units] */
 };
 
+/* How long a slot's last batch took until its report; ns 0: there was none. */
+struct bale_gpu_pace {
+	enum bale_job_op op;
+	uint8_t codec;
+	int8_t level;
+	uint32_t nr_units;
+	uint64_t ns;
+};
+
 struct bale_gpu_slot {
 	bool busy;
+	struct bale_gpu_pace pace;
+	uint64_t submitted;	  /* CLOCK_MONOTONIC */
 	struct bale_gpu_batch *b; /* for wait() alone */
 	enum { BALE_GPU_COMPUTES, BALE_GPU_DOWNLOADS } phase;
 	bool in_dst;
@@ -69,6 +80,7 @@ struct bale_gpu_slot {
 	struct bale_gpu_report *h_report;
 	/* plain */
 	struct bale_gpu_copies copies;
+	int *where;   /* extents' places among what is pinned */
 	bool *staged; /* decode: the extent goes down into h_out */
 	cudaStream_t compute;
 	cudaEvent_t up, begin, end, report, down;
@@ -91,7 +103,7 @@ struct bale_gpu {
 	pthread_mutex_t lock; /* pinned, nr_pinned */
 	size_t temp_len;      /* of a slot */
 	struct bale_gpu_slot slots[BALE_GPU_SLOTS_MAX];
-	struct bale_gpu_pinned pinned[BALE_GPU_RANGES_MAX_PINNED];
+	struct bale_gpu_pinned pinned[BALE_GPU_RANGES_MAX_PINNED]; /* by p */
 	size_t nr_pinned;
 	uint8_t *d_all, *h_all;
 };
@@ -99,7 +111,7 @@ struct bale_gpu {
 /* gpu_arena.cu */
 int bale_gpu_arena_open(struct bale_gpu *g);
 void bale_gpu_arena_close(struct bale_gpu *g);
-/* The registered range that [p, p + len) lies in, < 0: none. Lock held. */
+/* Which registered range [p, p + len) lies in, < 0: none. Lock held. */
 int bale_gpu_where(const struct bale_gpu *g, const void *p, size_t len);
 
 /* gpu_queue.cu: put batch b onto the streams by slot s. *ret_any, after an
@@ -111,6 +123,10 @@ int bale_gpu_queue_down(struct bale_gpu *g, struct bale_gpu_slot *s,
 			bool *ret_any);
 /* Bytes and statuses to where the caller wants them. */
 void bale_gpu_deliver(struct bale_gpu *g, struct bale_gpu_slot *s);
+
+/* Until the next look at an event, waited for so long and sure not to come for
+ * `sure` ns. Pure. */
+uint64_t bale_gpu_nap_ns(uint64_t waited, uint64_t sure);
 
 /* -errno of a call of the runtime; notes when the device is lost. */
 int bale_gpu_error(struct bale_gpu *g, cudaError_t err);

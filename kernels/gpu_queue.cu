@@ -80,6 +80,20 @@ int copies_run(struct bale_gpu *g, const struct bale_gpu_copies *c,
 	return copies_one_by_one(g, c, kind, stream);
 }
 
+// In which registered range the extents' sources, or destinations, lie.
+void find_places(struct bale_gpu *g, struct bale_gpu_slot *s,
+		 const struct bale_gpu_batch *b, bool dst)
+{
+	pthread_mutex_lock(&g->lock);
+	for (size_t i = 0; i < b->nr; i++) {
+		const struct bale_gpu_extent *x = &b->extents[i];
+
+		s->where[i] = dst ? bale_gpu_where(g, x->dst, x->dst_cap) :
+				    bale_gpu_where(g, x->src, x->src_len);
+	}
+	pthread_mutex_unlock(&g->lock);
+}
+
 // The sources of all extents to d_in: at raw_off (encode) or src_off. What is
 // not pinned goes through h_in, at the same offset.
 void list_sources(struct bale_gpu *g, struct bale_gpu_slot *s,
@@ -88,18 +102,14 @@ void list_sources(struct bale_gpu *g, struct bale_gpu_slot *s,
 	bool decode = b->op == BALE_JOB_DECODE;
 
 	copies_reset(&s->copies);
+	find_places(g, s, b, false);
 	for (size_t i = 0; i < b->nr; i++) {
 		const struct bale_gpu_extent *x = &b->extents[i];
 		size_t off =
 			decode ? s->h_jobs[i].src_off : s->h_jobs[i].raw_off;
 		const void *src = x->src;
-		int where;
+		int where = x->src_len < BALE_GPU_COPY_MIN ? -1 : s->where[i];
 
-		pthread_mutex_lock(&g->lock);
-		where = bale_gpu_where(g, src, x->src_len);
-		pthread_mutex_unlock(&g->lock);
-		if (x->src_len < BALE_GPU_COPY_MIN)
-			where = -1;
 		if (where < 0) {
 			memcpy(s->h_in + off, src, x->src_len);
 			src = s->h_in + off;
@@ -308,17 +318,15 @@ void list_decoded(struct bale_gpu *g, struct bale_gpu_slot *s)
 	const struct bale_gpu_batch *b = s->b;
 
 	copies_reset(&s->copies);
+	find_places(g, s, b, true);
 	for (size_t i = 0; i < b->nr; i++) {
 		const struct bale_gpu_extent *x = &b->extents[i];
 		uint8_t *from = s->d_out + s->h_jobs[i].raw_off;
-		int where;
+		int where = s->where[i];
 
 		s->staged[i] = false;
 		if (res[i].status != BALE_CHUNK_OK)
 			continue;
-		pthread_mutex_lock(&g->lock);
-		where = bale_gpu_where(g, x->dst, x->dst_cap);
-		pthread_mutex_unlock(&g->lock);
 		s->staged[i] = where < 0;
 		s->in_dst |= where >= 0;
 		if (where < 0)

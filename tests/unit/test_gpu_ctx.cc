@@ -22,6 +22,7 @@ extern "C" {
 
 #include "balefs/gpu.h"
 #include "balefs/unit.h"
+#include "kernels/gpu_ctx.h"
 
 extern "C" {
 #include "fs/base/crc32c.h"
@@ -293,6 +294,54 @@ void pinned_memory_is_used_as_it_is(void **)
 	close_gpu(g);
 }
 
+// A look in each sixteenth of the time that has passed, within bounds, and none
+// before the earliest.
+void looks_are_few(void **)
+{
+	uint64_t waited = 0;
+	int looks = 0;
+
+	assert_int_equal(bale_gpu_nap_ns(0, 0), 20000);
+	assert_int_equal(bale_gpu_nap_ns(1600000, 0), 100000);
+	assert_int_equal(bale_gpu_nap_ns(1600000, 90000), 100000);
+	assert_int_equal(bale_gpu_nap_ns(1600000, 700000), 700000);
+	assert_int_equal(bale_gpu_nap_ns(kLimit, 0), 500000);
+	for (; waited < 30000000; looks++)
+		waited += bale_gpu_nap_ns(
+			waited, waited < 18000000 ? 18000000 - waited : 0);
+	assert_true(looks < 30);
+	assert_true(waited < 30500000);
+}
+
+// In any order, next to each other, and taken out of the middle.
+void ranges_are_found(void **)
+{
+	struct bale_gpu *g = open_gpu(32, 1);
+	static const unsigned int order[] = { 3, 0, 5, 1, 4 };
+	constexpr size_t kLen = 8192;
+	Bytes all(6 * kLen);
+	uint8_t *p = all.data();
+
+	for (unsigned int i : order)
+		assert_int_equal(bale_gpu_pin(g, p + i * kLen, kLen), 0);
+	for (unsigned int i = 0; i < 6; i++) {
+		int where = bale_gpu_where(g, p + i * kLen, kLen);
+
+		assert_int_equal(where < 0, i == 2);
+		assert_int_equal(bale_gpu_where(g, p + i * kLen + 1, kLen), -1);
+		assert_int_equal(bale_gpu_where(g, p + (i + 1) * kLen - 1, 1),
+				 where);
+	}
+	assert_int_equal(bale_gpu_where(g, p - 1, 1), -1);
+	assert_int_equal(bale_gpu_where(g, p + 6 * kLen, 1), -1);
+	bale_gpu_unpin(g, p + 3 * kLen);
+	bale_gpu_unpin(g, p + 2 * kLen); // never was
+	assert_int_equal(bale_gpu_where(g, p + 3 * kLen, 1), -1);
+	assert_true(bale_gpu_where(g, p + 4 * kLen, kLen) >= 0);
+	assert_true(bale_gpu_where(g, p, kLen) >= 0);
+	close_gpu(g);
+}
+
 void a_bad_payload_fails_alone(void **)
 {
 	struct bale_gpu *g = open_gpu(32, 1);
@@ -496,6 +545,8 @@ int main()
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(both_ways_as_the_cpu),
 		cmocka_unit_test(pinned_memory_is_used_as_it_is),
+		cmocka_unit_test(looks_are_few),
+		cmocka_unit_test(ranges_are_found),
 		cmocka_unit_test(a_bad_payload_fails_alone),
 		cmocka_unit_test(what_does_not_fit_is_refused),
 		cmocka_unit_test(memory_stays_within_its_bounds),
