@@ -280,9 +280,9 @@ static void pin_buffers(struct measurement *m, struct bale_engine *e)
 
 	if (!e->ops->pin)
 		return;
-	bale_engine_pin(e, m->b->data.bytes, m->b->data.mapped);
-	bale_engine_pin(e, m->coded, m->room);
-	bale_engine_pin(e, m->back, m->mapped);
+	bale_engine_pin(e, m->b->data.bytes, m->b->data.mapped, true);
+	bale_engine_pin(e, m->coded, m->room, true);
+	bale_engine_pin(e, m->back, m->mapped, true);
 	while (still < PIN_STILL && !bale_bench_stopped()) {
 		usleep(PIN_POLL_US);
 		sum_devices(e, &now);

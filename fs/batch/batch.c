@@ -12,7 +12,6 @@
 #include "fs/batch/batch_internal.h"
 
 enum {
-	ARENA_KEEP = 3,		/* large arenas kept for the next bale */
 	ARENA_SMALL = 1 << 20,	/* below: plain malloc */
 	ALIGN = 64,
 };
@@ -26,6 +25,8 @@ int bale_batcher_create(struct bale_store *st, struct bale_engine *e,
 		return -ENOMEM;
 	b->store = st;
 	b->engine = e;
+	/* One for each that is being made, and for a read. */
+	b->keep = bale_engine_width(e) + 1;
 	bale_mutex_init(&b->lock);
 	bale_list_init(&b->arenas);
 	*ret = b;
@@ -110,7 +111,7 @@ void bale_arena_put(struct bale_batcher *b, struct bale_arena *a)
 		bale_mutex_lock(&b->lock);
 		bale_list_push_front(&b->arenas, &a->link);
 		drop = NULL;
-		if (++b->nr_arenas > ARENA_KEEP) {
+		if (++b->nr_arenas > b->keep) {
 			drop = BALE_CONTAINER(b->arenas.prev,
 					      struct bale_arena, link);
 			bale_list_del(&drop->link);
@@ -156,6 +157,7 @@ static void encode_job(struct bale_job *j, const struct bale_batch_item *it,
 		.src_len = it->len,
 		.dst = bale_arena_take(a, cap),
 		.dst_cap = cap,
+		.want_crc = true,
 	};
 }
 
@@ -196,6 +198,8 @@ static bool take_result(struct bale_batch_item *it, const struct bale_job *j,
 		.reason = it->row.reason,
 		.stored = bytes,
 		.stored_len = len,
+		.has_crc = !j->status && j->has_crc,
+		.crc = j->crc,
 	};
 	return true;
 }

@@ -18,6 +18,7 @@ struct bale_arena {
 struct bale_batcher {
 	struct bale_store *store;
 	struct bale_engine *engine;
+	unsigned int keep; /* large arenas kept for the next batch; const */
 	struct bale_mutex lock; /* below; leaf */
 	struct bale_list arenas;
 	unsigned int nr_arenas;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "balefs/unit.h"
+#include "fs/base/crc32c.h"
 #include "fs/codec/codec_impl.h"
 #include "fs/codec/filter.h"
 
@@ -193,6 +194,7 @@ static void clear_results(struct bale_job *job)
 	job->ret_filter = 0;
 	job->ret_level = 0;
 	job->reason = BALE_RAW_none;
+	job->has_crc = false;
 }
 
 static void stay_raw(struct bale_job *job, enum bale_raw_reason reason)
@@ -286,6 +288,14 @@ static int encode_auto(struct bale_codec_ctx *ctx, struct bale_job *job)
 	return r;
 }
 
+void bale_codec_checksum(struct bale_job *job)
+{
+	bool raw = job->ret_codec == BALE_CODEC_raw;
+
+	job->crc = bale_crc32c(0, raw ? job->src : job->dst, job->len);
+	job->has_crc = true;
+}
+
 bool bale_codec_settle(struct bale_job *job)
 {
 	clear_results(job);
@@ -359,6 +369,8 @@ void bale_codec_run(struct bale_job *job)
 	switch (job->op) {
 	case BALE_JOB_ENCODE:
 		job->status = run_encode(job);
+		if (job->want_crc && !job->status)
+			bale_codec_checksum(job);
 		break;
 	case BALE_JOB_DECODE:
 		job->status = run_decode(job);

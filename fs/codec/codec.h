@@ -72,11 +72,17 @@ int bale_engine_gpu_create(const struct bale_gpu_options *o,
 
 /*
  * Memory that jobs' src and dst will lie in: an engine with devices registers
- * it with them in the background, others do nothing. unpin() returns when the
- * memory may be freed. Whole pages.
+ * it with them in the background, others do nothing. Now: all of it, from the
+ * start; else each part once jobs have used it so often that it pays: pinning
+ * costs as much time as some copies do, and makes pages that nobody may ever
+ * touch. unpin() returns when the memory may be freed. Whole pages.
  */
-void bale_engine_pin(struct bale_engine *e, void *p, size_t len);
+void bale_engine_pin(struct bale_engine *e, void *p, size_t len, bool now);
 void bale_engine_unpin(struct bale_engine *e, void *p);
+
+/* Batches at a time that keep all of the engine busy: one is coded while
+ * another's results are written. */
+unsigned int bale_engine_width(const struct bale_engine *e);
 
 /* Submit and wait. Not inside a done(): that is a worker of the engine. */
 int bale_engine_run(struct bale_engine *e, struct bale_job *jobs, size_t nr);

@@ -104,6 +104,9 @@ const struct bale_codec *bale_codec_get(unsigned int id);
  */
 bool bale_codec_settle(struct bale_job *job);
 
+/* The checksum of an encoded job's result. */
+void bale_codec_checksum(struct bale_job *job);
+
 /* What a look at an extent says about coding it. */
 enum bale_probe_verdict {
 	BALE_PROBE_RAW,	    /* neither repeats nor a skewed byte distribution */

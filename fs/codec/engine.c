@@ -10,6 +10,8 @@
 #include "fs/codec/codec.h"
 #include "fs/codec/codec_impl.h"
 
+enum { WIDTH_DEFAULT = 2 };
+
 struct serial {
 	struct bale_engine engine;
 	struct bale_mutex lock;		/* stats; innermost */
@@ -117,10 +119,15 @@ int bale_engine_run(struct bale_engine *e, struct bale_job *jobs, size_t nr)
 	return r;
 }
 
-void bale_engine_pin(struct bale_engine *e, void *p, size_t len)
+unsigned int bale_engine_width(const struct bale_engine *e)
+{
+	return e->ops->width ? e->ops->width : WIDTH_DEFAULT;
+}
+
+void bale_engine_pin(struct bale_engine *e, void *p, size_t len, bool now)
 {
 	if (e->ops->pin)
-		e->ops->pin(e, p, len);
+		e->ops->pin(e, p, len, now);
 }
 
 void bale_engine_unpin(struct bale_engine *e, void *p)

@@ -13,6 +13,8 @@
 enum {
 	SLOTS_DEFAULT = 4,
 	SHARE_DEFAULT = 100,
+	/* Two bales on the devices, one on its way there, one being written. */
+	WIDTH = 4,
 };
 static const uint64_t hang_default_ns = 10000000000;
 static const uint64_t retry_default_ns = 1000000000;
@@ -134,41 +136,54 @@ static int gpu_submit(struct bale_engine *engine, struct bale_job *jobs,
 
 /* ---- memory ---- */
 
-static void gpu_pin(struct bale_engine *engine, void *p, size_t len)
+static void gpu_pin(struct bale_engine *engine, void *p, size_t len, bool now)
 {
 	struct bale_gpu_engine *e = (struct bale_gpu_engine *)engine;
+	struct bale_gpu_slice *slices =
+		calloc(len / BALE_GPU_SLICE + 1, sizeof(*slices));
+	unsigned int nr;
 
+	if (!slices)
+		return; /* not pinned, then */
 	bale_mutex_lock(&e->lock);
 	for (int i = 0; i < BALE_GPU_RANGES_MAX; i++) {
 		if (e->ranges[i].p)
 			continue;
-		e->ranges[i].p = p;
-		e->ranges[i].len = len;
+		e->ranges[i] = (struct bale_gpu_range){ p, len, now, slices };
+		slices = NULL;
 		break;
 	}
 	bale_mutex_unlock(&e->lock);
+	free(slices);
+	nr = atomic_load_explicit(&e->nr_devs, memory_order_acquire);
+	for (unsigned int i = 0; now && i < nr; i++)
+		bale_gpu_wake_keeper(e->devs[i]);
 }
 
 static void gpu_unpin(struct bale_engine *engine, void *p)
 {
 	struct bale_gpu_engine *e = (struct bale_gpu_engine *)engine;
 	unsigned int nr;
+	size_t len = 0;
 	int range = -1;
 
 	bale_mutex_lock(&e->lock);
 	for (int i = 0; i < BALE_GPU_RANGES_MAX; i++)
 		if (e->ranges[i].p == p)
 			range = i;
-	if (range >= 0)
+	if (range >= 0) {
+		len = e->ranges[range].len;
 		e->ranges[range].len = 0; /* no slice of it from here on */
+	}
 	bale_mutex_unlock(&e->lock);
 	nr = atomic_load_explicit(&e->nr_devs, memory_order_acquire);
 	for (unsigned int i = 0; range >= 0 && i < nr; i++)
-		bale_gpu_dev_unpin(e->devs[i], range, p);
+		bale_gpu_dev_unpin(e->devs[i], range, p, len);
 	if (range < 0)
 		return;
 	bale_mutex_lock(&e->lock);
-	e->ranges[range].p = NULL;
+	free(e->ranges[range].slices);
+	e->ranges[range] = (struct bale_gpu_range){ 0 };
 	bale_mutex_unlock(&e->lock);
 }
 
@@ -254,7 +269,7 @@ static void *finder_main(void *arg)
 
 		if (n == BALE_GPU_DEVS_MAX || (wanted && !(wanted >> i & 1)))
 			continue;
-		r = bale_gpu_dev_create(e, i, &e->devs[n]);
+		r = bale_gpu_dev_create(e, i, n, &e->devs[n]);
 		if (r)
 			bale_warn("gpu %u: not used: %s", i, strerror(-r));
 		else
@@ -279,6 +294,8 @@ static void gpu_destroy(struct bale_engine *engine)
 	bale_engine_destroy(e->cpu);
 	if (e->leave)
 		return; /* a thread that the driver keeps still refers to e */
+	for (int i = 0; i < BALE_GPU_RANGES_MAX; i++)
+		free(e->ranges[i].slices);
 	bale_cost_fini(&e->cost);
 	bale_mutex_fini(&e->lock);
 	free(e);
@@ -286,6 +303,7 @@ static void gpu_destroy(struct bale_engine *engine)
 
 static const struct bale_engine_ops gpu_ops = {
 	.name = "cpu+gpu",
+	.width = WIDTH,
 	.submit = gpu_submit,
 	.stats = gpu_stats,
 	.destroy = gpu_destroy,

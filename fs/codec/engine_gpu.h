@@ -25,6 +25,7 @@
 #ifndef BALE_CODEC_ENGINE_GPU_H
 #define BALE_CODEC_ENGINE_GPU_H
 
+#include <assert.h>
 #include <stdatomic.h>
 
 #include "balefs/gpu.h"
@@ -63,6 +64,9 @@ enum {
 	/* Pinning takes half a second a GiB, and holds a lock of the process
 	   meanwhile that page faults need. */
 	BALE_GPU_SLICE = 32 << 20,
+	/* Times that a slice's size goes through a slot's buffers before the
+	   slice is pinned: memory that is used once is cheaper to copy. */
+	BALE_GPU_PIN_AFTER = 2,
 };
 
 enum bale_gpu_state {
@@ -99,7 +103,8 @@ struct bale_gpu_piece {
 
 struct bale_gpu_dev {
 	struct bale_gpu_engine *e;
-	uint32_t idx;
+	uint32_t idx;	       /* the driver's number */
+	unsigned int bit;      /* in bale_gpu_slice.pinned */
 	struct bale_cost cost; /* GPU lines */
 
 	struct bale_mutex lock; /* all below; not held over calls of ops */
@@ -115,18 +120,26 @@ struct bale_gpu_dev {
 	unsigned int in_use;   /* slot threads between submit and result */
 	unsigned int failures; /* batches in a row */
 	bool stop, pinning, told_failure;
-	unsigned int nr_pinned[BALE_GPU_RANGES_MAX]; /* slices, this opening */
-	bool refused[BALE_GPU_RANGES_MAX];
+	bool refused[BALE_GPU_RANGES_MAX]; /* this opening */
 	struct bale_gpu_dev_stats stats;
 	pthread_t keeper, slots[BALE_GPU_SLOTS_MAX];
 	unsigned int nr_slots; /* threads that were started */
 	bool has_keeper;
 };
 
+static_assert((int)BALE_GPU_DEVS_MAX <= 16, "a bit each");
+
+struct bale_gpu_slice {
+	uint32_t used_kib; /* of jobs' bytes that lay here; stays at the most */
+	uint16_t pinned;   /* a bit a device */
+};
+
 /* Memory to be pinned, in slices so that each is done soon. */
 struct bale_gpu_range {
 	uint8_t *p; /* NULL: a free entry */
-	size_t len;
+	size_t len; /* 0: going */
+	bool now;
+	struct bale_gpu_slice *slices;
 };
 
 struct bale_gpu_engine {
@@ -139,7 +152,7 @@ struct bale_gpu_engine {
 	atomic_llong cpu_backlog_ns; /* of one worker */
 	struct bale_mutex lock; /* stats, ranges; a leaf but for dev locks */
 	struct bale_engine_stats stats; /* of jobs that devices did */
-	struct bale_gpu_range ranges[BALE_GPU_RANGES_MAX];
+	struct bale_gpu_range ranges[BALE_GPU_RANGES_MAX]; /* slices, too */
 	pthread_t finder;
 	bool has_finder, leave;
 	atomic_bool stop;
@@ -163,10 +176,17 @@ struct bale_gpu_plan {
 int bale_gpu_plan_make(struct bale_gpu_engine *e, struct bale_job *jobs,
 		       size_t nr, struct bale_gpu_plan *ret);
 void bale_gpu_plan_free(struct bale_gpu_plan *p);
+/*
+ * The share of a batch that is to go to the device, from ns that each side has
+ * to do before, and would take for all of it. A share s ends at
+ * max(dev_wait + s * dev, cpu_wait + (1 - s) * cpu). Pure.
+ */
+double bale_gpu_share_of(enum bale_job_op op, double dev_wait, double dev,
+			 double cpu_wait, double cpu);
 
 /* gpu_dev.c */
 int bale_gpu_dev_create(struct bale_gpu_engine *e, uint32_t idx,
-			struct bale_gpu_dev **ret);
+			unsigned int bit, struct bale_gpu_dev **ret);
 /* False: a thread of it is stuck in the driver, so that d and e stay. */
 bool bale_gpu_dev_destroy(struct bale_gpu_dev *d);
 /* Takes the pieces over, whatever the device's state is by now. */
@@ -175,7 +195,13 @@ void bale_gpu_dev_down(struct bale_gpu_dev *d, const char *why, bool for_good);
 
 /* gpu_keeper.c */
 void *bale_gpu_keeper_main(void *dev);
-void bale_gpu_dev_unpin(struct bale_gpu_dev *d, int range, uint8_t *p);
+void bale_gpu_dev_unpin(struct bale_gpu_dev *d, int range, uint8_t *p,
+			size_t len);
+/* There may be something to pin. */
+void bale_gpu_wake_keeper(struct bale_gpu_dev *d);
+/* A piece's bytes are about to be copied from, or have been to, their places:
+ * slices that were used enough are pinned by the keeper. */
+void bale_gpu_note_use(struct bale_gpu_dev *d, const struct bale_gpu_batch *b);
 
 /* gpu_run.c: one piece on one slot; the piece is freed. */
 void bale_gpu_piece_run(struct bale_gpu_dev *d, uint32_t slot,

@@ -111,7 +111,9 @@ static void *slot_main(void *arg)
 		bale_mutex_lock(&d->lock);
 		d->backlog_ns -= guess;
 		d->in_use--;
-		bale_cond_broadcast(&d->keep);
+		/* Who closes the device waits for that. */
+		if (d->state != BALE_GPU_READY || d->stop)
+			bale_cond_broadcast(&d->keep);
 	}
 	bale_mutex_unlock(&d->lock);
 	free(s.x);
@@ -182,7 +184,7 @@ bool bale_gpu_dev_destroy(struct bale_gpu_dev *d)
 }
 
 int bale_gpu_dev_create(struct bale_gpu_engine *e, uint32_t idx,
-			struct bale_gpu_dev **ret)
+			unsigned int bit, struct bale_gpu_dev **ret)
 {
 	struct bale_gpu_dev *d = calloc(1, sizeof(*d));
 	struct bale_gpu_info info;
@@ -192,6 +194,7 @@ int bale_gpu_dev_create(struct bale_gpu_engine *e, uint32_t idx,
 		return -ENOMEM;
 	d->e = e;
 	d->idx = idx;
+	d->bit = bit;
 	bale_cost_init(&d->cost);
 	bale_mutex_init(&d->lock);
 	bale_cond_init(&d->work);

@@ -86,11 +86,188 @@ static int open_device(struct bale_gpu_dev *d, struct bale_gpu **ret)
 	return r;
 }
 
+/* ---- pinned memory ---- */
+
+/* A slice's entry, its memory and its length there. */
+static struct bale_gpu_slice *slice_at(struct bale_gpu_range *a, size_t k,
+				       void **ret, size_t *ret_len)
+{
+	size_t off = k * BALE_GPU_SLICE;
+
+	*ret = a->p + off;
+	*ret_len =
+		a->len - off < BALE_GPU_SLICE ? a->len - off : BALE_GPU_SLICE;
+	return &a->slices[k];
+}
+
+static bool is_wanted(const struct bale_gpu_range *a,
+		      const struct bale_gpu_slice *s)
+{
+	return a->now ||
+	       s->used_kib >= BALE_GPU_PIN_AFTER * (BALE_GPU_SLICE >> 10);
+}
+
+/* The next slice that is to be pinned and is not; NULL: there is none. Both
+ * locks held. */
+static struct bale_gpu_slice *find_slice(struct bale_gpu_dev *d, void **ret,
+					 size_t *ret_len, int *ret_range)
+{
+	for (int i = 0; i < BALE_GPU_RANGES_MAX; i++) {
+		struct bale_gpu_range *a = &d->e->ranges[i];
+
+		if (!a->p || d->refused[i])
+			continue;
+		for (size_t k = 0; k * BALE_GPU_SLICE < a->len; k++) {
+			struct bale_gpu_slice *s = slice_at(a, k, ret, ret_len);
+
+			*ret_range = i;
+			if (!(s->pinned >> d->bit & 1) && is_wanted(a, s))
+				return s;
+		}
+	}
+	return NULL;
+}
+
+/* One slice more; false: there is none. */
+static bool pin_next(struct bale_gpu_dev *d)
+{
+	struct bale_gpu_slice *s = NULL;
+	struct bale_gpu_engine *e = d->e;
+	size_t len = 0;
+	void *p = NULL;
+	int i = 0, r;
+
+	bale_mutex_lock(&e->lock);
+	bale_mutex_lock(&d->lock);
+	if (d->state == BALE_GPU_READY && !d->stop)
+		s = find_slice(d, &p, &len, &i);
+	d->pinning = s != NULL; /* so that the range stays */
+	bale_mutex_unlock(&d->lock);
+	bale_mutex_unlock(&e->lock);
+	if (!s)
+		return false;
+	r = bale_fault("gpu.pin");
+	if (!r)
+		r = e->ops->pin(d->gpu, p, len);
+	bale_mutex_lock(&e->lock);
+	bale_mutex_lock(&d->lock);
+	d->pinning = false;
+	d->refused[i] = r != 0;
+	if (!r) {
+		s->pinned |= (uint16_t)(1u << d->bit);
+		d->stats.pinned_bytes += len;
+	}
+	bale_cond_broadcast(&d->keep);
+	bale_mutex_unlock(&d->lock);
+	bale_mutex_unlock(&e->lock);
+	if (r)
+		bale_debug("gpu %u: memory stays unpinned: %s", d->idx,
+			   strerror(-r));
+	return true;
+}
+
+/* Engine lock held. */
+static bool take_pinned_locked(struct bale_gpu_dev *d, int range, size_t k)
+{
+	struct bale_gpu_slice *s = &d->e->ranges[range].slices[k];
+	bool was = s->pinned >> d->bit & 1;
+
+	s->pinned &= (uint16_t) ~(1u << d->bit);
+	return was;
+}
+
+void bale_gpu_dev_unpin(struct bale_gpu_dev *d, int range, uint8_t *p,
+			size_t len)
+{
+	struct bale_gpu *g;
+
+	bale_mutex_lock(&d->lock);
+	while (d->pinning)
+		bale_cond_wait(&d->keep, &d->lock);
+	d->refused[range] = false;
+	/* A device that is down has its own way to forget it. */
+	g = d->state == BALE_GPU_READY ? d->gpu : NULL;
+	d->in_use += g != NULL;
+	bale_mutex_unlock(&d->lock);
+	if (!g)
+		return;
+	for (size_t off = 0; off < len; off += BALE_GPU_SLICE) {
+		bool was;
+
+		bale_mutex_lock(&d->e->lock);
+		was = take_pinned_locked(d, range, off / BALE_GPU_SLICE);
+		bale_mutex_unlock(&d->e->lock);
+		if (was)
+			d->e->ops->unpin(g, p + off);
+	}
+	bale_mutex_lock(&d->lock);
+	d->in_use--;
+	bale_cond_broadcast(&d->keep);
+	bale_mutex_unlock(&d->lock);
+}
+
+/* A device that was opened anew has nothing pinned. */
+static void forget_pinned(struct bale_gpu_dev *d)
+{
+	struct bale_gpu_engine *e = d->e;
+
+	bale_mutex_lock(&e->lock);
+	for (int i = 0; i < BALE_GPU_RANGES_MAX; i++)
+		for (size_t k = 0; k * BALE_GPU_SLICE < e->ranges[i].len; k++)
+			(void)take_pinned_locked(d, i, k);
+	bale_mutex_unlock(&e->lock);
+}
+
+static bool note_bytes_locked(struct bale_gpu_dev *d, const uint8_t *p,
+			      size_t len)
+{
+	for (int i = 0; i < BALE_GPU_RANGES_MAX; i++) {
+		struct bale_gpu_range *a = &d->e->ranges[i];
+		struct bale_gpu_slice *s;
+
+		if (!a->p || a->now || p < a->p || p >= a->p + a->len)
+			continue;
+		s = &a->slices[(size_t)(p - a->p) / BALE_GPU_SLICE];
+		if (is_wanted(a, s))
+			return false;
+		s->used_kib += (uint32_t)(len >> 10);
+		return is_wanted(a, s);
+	}
+	return false;
+}
+
+void bale_gpu_note_use(struct bale_gpu_dev *d, const struct bale_gpu_batch *b)
+{
+	bool wanted = false;
+
+	bale_mutex_lock(&d->e->lock);
+	for (size_t i = 0; i < b->nr; i++) {
+		const struct bale_gpu_extent *x = &b->extents[i];
+
+		wanted |= b->op == BALE_JOB_ENCODE ?
+				  note_bytes_locked(d, x->src, x->src_len) :
+				  note_bytes_locked(d, x->dst, x->dst_cap);
+	}
+	bale_mutex_unlock(&d->e->lock);
+	if (wanted)
+		bale_gpu_wake_keeper(d);
+}
+
+void bale_gpu_wake_keeper(struct bale_gpu_dev *d)
+{
+	bale_mutex_lock(&d->lock);
+	bale_cond_broadcast(&d->keep);
+	bale_mutex_unlock(&d->lock);
+}
+
+/* ---- from open to close ---- */
+
 static void set_ready(struct bale_gpu_dev *d, struct bale_gpu *g)
 {
 	struct bale_gpu_limits l;
 
 	d->e->ops->limits(g, &l);
+	forget_pinned(d);
 	bale_mutex_lock(&d->lock);
 	d->gpu = g;
 	d->limits = l;
@@ -99,88 +276,9 @@ static void set_ready(struct bale_gpu_dev *d, struct bale_gpu *g)
 	d->stats.pinned_bytes = l.pinned_bytes;
 	d->state = BALE_GPU_READY;
 	d->failures = 0;
-	memset(d->nr_pinned, 0, sizeof(d->nr_pinned));
 	memset(d->refused, 0, sizeof(d->refused));
 	snprintf(d->reason, sizeof(d->reason), "ready");
 	bale_cond_broadcast(&d->work);
-	bale_mutex_unlock(&d->lock);
-}
-
-/* The next slice that is not pinned; < 0: there is none. Both locks held. */
-static int find_slice(struct bale_gpu_dev *d, void **ret, size_t *ret_len)
-{
-	for (int i = 0; i < BALE_GPU_RANGES_MAX; i++) {
-		struct bale_gpu_range *a = &d->e->ranges[i];
-		size_t off = (size_t)d->nr_pinned[i] * BALE_GPU_SLICE;
-
-		if (!a->p || d->refused[i] || off >= a->len)
-			continue;
-		*ret = a->p + off;
-		*ret_len = a->len - off;
-		if (*ret_len > BALE_GPU_SLICE)
-			*ret_len = BALE_GPU_SLICE;
-		return i;
-	}
-	return -1;
-}
-
-/* One slice more; false: there is none. */
-static bool pin_next(struct bale_gpu_dev *d)
-{
-	struct bale_gpu_engine *e = d->e;
-	size_t len = 0;
-	void *p = NULL;
-	int i, r;
-
-	bale_mutex_lock(&e->lock);
-	bale_mutex_lock(&d->lock);
-	i = d->state == BALE_GPU_READY && !d->stop ? find_slice(d, &p, &len) :
-						     -1;
-	d->pinning = i >= 0;
-	bale_mutex_unlock(&d->lock);
-	bale_mutex_unlock(&e->lock);
-	if (i < 0)
-		return false;
-	r = bale_fault("gpu.pin");
-	if (!r)
-		r = e->ops->pin(d->gpu, p, len);
-	bale_mutex_lock(&d->lock);
-	d->pinning = false;
-	d->refused[i] = r != 0;
-	if (!r) {
-		d->nr_pinned[i]++;
-		d->stats.pinned_bytes += len;
-	}
-	bale_cond_broadcast(&d->keep);
-	bale_mutex_unlock(&d->lock);
-	if (r)
-		bale_debug("gpu %u: memory stays unpinned: %s", d->idx,
-			   strerror(-r));
-	return true;
-}
-
-void bale_gpu_dev_unpin(struct bale_gpu_dev *d, int range, uint8_t *p)
-{
-	unsigned int nr;
-	struct bale_gpu *g;
-
-	bale_mutex_lock(&d->lock);
-	while (d->pinning)
-		bale_cond_wait(&d->keep, &d->lock);
-	nr = d->nr_pinned[range];
-	d->nr_pinned[range] = 0;
-	d->refused[range] = false;
-	/* A device that is down has its own way to forget it. */
-	g = d->state == BALE_GPU_READY ? d->gpu : NULL;
-	d->in_use += g != NULL;
-	bale_mutex_unlock(&d->lock);
-	if (!g)
-		return;
-	for (unsigned int k = 0; k < nr; k++)
-		d->e->ops->unpin(g, p + (size_t)k * BALE_GPU_SLICE);
-	bale_mutex_lock(&d->lock);
-	d->in_use--;
-	bale_cond_broadcast(&d->keep);
 	bale_mutex_unlock(&d->lock);
 }
 

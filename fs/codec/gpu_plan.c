@@ -23,10 +23,19 @@ enum {
 };
 
 /*
- * Both sides work on a batch only where that ends it in this much of the time
- * that one of them takes: the device is there so that the cores are free.
+ * What the cores do costs cores, which the device is there to free. So they
+ * take a batch, or a part of it, only where that ends it in so much of the time
+ * that the device alone would take: about half for what is written, which
+ * nobody waits for; for what is read, all of it as soon as that is faster.
  */
-static const double split_below = 0.7;
+static const double whole_below[] = {
+	[BALE_JOB_ENCODE] = 0.5, [BALE_JOB_DECODE] = 1
+};
+static const double split_below[] = {
+	[BALE_JOB_ENCODE] = 0.55, [BALE_JOB_DECODE] = 0.7
+};
+/* And a part only where that is this much sooner than all of it. */
+static const double split_gain = 0.7;
 
 struct kind {
 	enum bale_job_op op;
@@ -182,28 +191,33 @@ static double cpu_time(struct maker *m)
 	return all / m->e->nr_workers;
 }
 
-/*
- * The share that makes the batch end soonest. With waits before either side, a
- * share s takes max(dev_wait + s * dev, cpu_wait + (1 - s) * cpu).
- */
+double bale_gpu_share_of(enum bale_job_op op, double dev_wait, double dev,
+			 double cpu_wait, double cpu)
+{
+	double on_dev, on_cpu, s, both;
+
+	dev_wait = dev_wait > 0 ? dev_wait : 0;
+	on_dev = dev_wait + dev;
+	on_cpu = cpu_wait + cpu;
+	s = dev + cpu > 0 ? (on_cpu - dev_wait) / (dev + cpu) : 1;
+	both = dev_wait + s * dev;
+	if (s > 0 && s < 1 && both < split_below[op] * on_dev &&
+	    both < split_gain * on_cpu)
+		return s;
+	return on_cpu < whole_below[op] * on_dev ? 0 : 1;
+}
+
 static double choose_share(struct maker *m, double dev_wait)
 {
 	double dev = device_time(m), cpu = cpu_time(m);
 	double cpu_wait =
 		(double)atomic_load(&m->e->cpu_backlog_ns) / m->e->nr_workers;
-	double best, s;
 
 	if (m->e->o.always)
 		return 1;
 	if (dev < 0 || cpu < 0)
 		return 0;
-	dev_wait = dev_wait > 0 ? dev_wait : 0;
-	best = dev_wait + dev < cpu_wait + cpu ? dev_wait + dev :
-						 cpu_wait + cpu;
-	s = (cpu_wait + cpu - dev_wait) / (dev + cpu);
-	if (s > 0 && s < 1 && dev_wait + s * dev < split_below * best)
-		return s;
-	return dev_wait + dev <= cpu_wait + cpu ? 1 : 0;
+	return bale_gpu_share_of(m->kinds[0].op, dev_wait, dev, cpu_wait, cpu);
 }
 
 static struct bale_gpu_piece *new_piece(const struct maker *m,
@@ -280,14 +294,17 @@ static void distribute(struct maker *m, struct bale_job *jobs, size_t nr,
 }
 
 /* All idle slots work on the one batch, and its copies run beside its
- * kernels. */
+ * kernels. Where none is, equal pieces: a full one and a small rest would end
+ * later. */
 static void spread(struct maker *m)
 {
-	uint64_t each;
+	uint64_t nr = m->nr_idle, each;
 
-	if (!m->nr_idle)
+	if (!nr)
+		nr = (m->units + m->slot_units - 1) / m->slot_units;
+	if (nr < 2)
 		return;
-	each = (m->units + m->nr_idle - 1) / m->nr_idle;
+	each = (m->units + nr - 1) / nr;
 	if (each < PIECE_UNITS_MIN)
 		each = PIECE_UNITS_MIN;
 	if (each < m->slot_units)

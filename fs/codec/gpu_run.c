@@ -103,6 +103,8 @@ static void fill_batch(struct bale_gpu_engine *e, struct bale_gpu_piece *p,
 		struct bale_job *j = p->jobs[i];
 
 		if (p->op == BALE_JOB_ENCODE && bale_codec_settle(j)) {
+			if (j->want_crc && !j->status)
+				bale_codec_checksum(j);
 			bale_mutex_lock(&e->lock);
 			bale_engine_account(&e->stats, j, 0);
 			bale_mutex_unlock(&e->lock);
@@ -137,11 +139,18 @@ static bool take_extent(const struct bale_gpu_batch *b,
 	}
 	j->ret_codec = x->ret_codec;
 	j->reason = x->reason;
-	if (x->ret_codec == BALE_CODEC_raw)
+	j->has_crc = false;
+	if (x->ret_codec == BALE_CODEC_raw) {
+		if (j->want_crc)
+			bale_codec_checksum(j);
 		return true;
-	/* The device's checksum over what it made, ours over what arrived. */
+	}
+	/* The device's checksum over what it made, ours over what arrived: from
+	   here on it goes with the bytes. */
 	if (x->len > j->dst_cap || bale_crc32c(0, j->dst, x->len) != x->crc)
 		return false;
+	j->has_crc = true;
+	j->crc = x->crc;
 	j->ret_filter = b->filter;
 	j->ret_level = b->level;
 	return true;
@@ -293,6 +302,8 @@ void bale_gpu_piece_run(struct bale_gpu_dev *d, uint32_t slot,
 	int r = 0;
 
 	fill_batch(d->e, p, &b);
+	if (b.nr && gpu)
+		bale_gpu_note_use(d, &b);
 	if (b.nr)
 		r = run_batch(d, slot, gpu, &b);
 	if (r == -ECANCELED) {

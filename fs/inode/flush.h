@@ -6,7 +6,7 @@
 #include "fs/inode/file.h"
 
 enum {
-	BALE_FLUSH_THREADS = 2,	    /* one codes while the other appends */
+	BALE_FLUSH_THREADS_MAX = 8,
 	BALE_FLUSH_ITEMS_MAX = 16384, /* extents of a bale */
 };
 
@@ -68,7 +68,8 @@ struct bale_flush {
 	uint64_t bale_bytes; /* const */
 	bool stop, kick;
 	unsigned int nr_threads;
-	pthread_t threads[BALE_FLUSH_THREADS + 1];
+	unsigned int width; /* const: bales at a time, a thread each */
+	pthread_t threads[BALE_FLUSH_THREADS_MAX + 1];
 	_Atomic uint64_t nr_flushes, nr_fsyncs, nr_patches, nr_throttled;
 	_Atomic uint64_t part_seq;
 };

@@ -212,9 +212,12 @@ int bale_flush_create(struct bale_fs *fs)
 	fl->epoch = 1;
 	fl->limit = (int64_t)(fs->o.cache_bytes / 2);
 	fl->bale_bytes = fs->o.bale_bytes;
-	/* Both threads busy, and writers still go on. */
-	if (fl->bale_bytes > (uint64_t)fl->limit / 4)
-		fl->bale_bytes = (uint64_t)fl->limit / 4;
+	fl->width = bale_engine_width(fs->engine);
+	if (fl->width > BALE_FLUSH_THREADS_MAX)
+		fl->width = BALE_FLUSH_THREADS_MAX;
+	/* All threads busy, and writers still go on. */
+	if (fl->bale_bytes > (uint64_t)fl->limit / (2 * fl->width))
+		fl->bale_bytes = (uint64_t)fl->limit / (2 * fl->width);
 	fs->flush = fl;
 	return 0;
 }
@@ -226,7 +229,7 @@ int bale_flush_start(struct bale_fs *fs)
 
 	if (fs->o.manual_commit || fs->o.read_only)
 		return 0;
-	for (unsigned int k = 0; k < BALE_FLUSH_THREADS && !r; k++) {
+	for (unsigned int k = 0; k < fl->width && !r; k++) {
 		r = bale_thread_start(&fl->threads[k], "flush", flush_main, fl);
 		if (!r)
 			fl->nr_threads++;

@@ -93,8 +93,8 @@ static int open_engine(struct bale_fs *fs)
 
 /*
  * The extents that are written and read lie in the cache: what a device can
- * reach there needs no copy on the way. Pinned memory cannot be swapped out and
- * is all there at once, so at most a quarter of the machine's.
+ * reach there needs no copy on the way. Pinned memory cannot be swapped out, so
+ * at most a quarter of the machine's.
  */
 static void pin_cache(struct bale_fs *fs)
 {
@@ -103,7 +103,8 @@ static void pin_cache(struct bale_fs *fs)
 	size_t len;
 
 	bale_cache_memory(fs->cache, &fs->pinned, &len);
-	bale_engine_pin(fs->engine, fs->pinned, len < most ? len : most);
+	bale_engine_pin(fs->engine, fs->pinned, len < most ? len : most,
+			false);
 }
 
 static int open_parts(struct bale_fs *fs)

@@ -121,7 +121,9 @@ static void fill_head(struct bale_store *st, const struct place *p,
 	uint64_t at = p->offset + p->head_len;
 
 	for (size_t i = 0; i < p->nr; i++) {
-		uint32_t crc = bale_crc32c(0, in[i].stored, in[i].stored_len);
+		uint32_t crc = in[i].has_crc ? in[i].crc :
+					       bale_crc32c(0, in[i].stored,
+							   in[i].stored_len);
 
 		d[i] = (struct bale_disk_bale_extent){
 			.id = le64_put(in[i].id),

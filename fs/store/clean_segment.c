@@ -248,6 +248,9 @@ static int copy_bale(const struct bale_bale_info *info,
 			.reason = row.reason,
 			.stored = c->buf + c->bytes,
 			.stored_len = row.stored_len,
+			/* Verified just now. */
+			.has_crc = true,
+			.crc = row.crc,
 		};
 		c->bytes += len;
 	}

@@ -68,6 +68,8 @@ struct bale_extent_in {
 	uint8_t reason;
 	const void *stored;
 	uint32_t stored_len;
+	bool has_crc; /* else it is computed here */
+	uint32_t crc; /* CRC-32C of stored */
 };
 /* A new, never reused extent id. */
 int bale_store_new_id(struct bale_store *st, uint64_t *ret);

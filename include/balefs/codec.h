@@ -92,7 +92,9 @@ enum bale_job_op {
  * `level` (0: the codec's default). An encoder never fails for content: what
  * does not shrink comes back as raw with `reason` set and, so that nothing is
  * copied, `len == src_len` and dst undefined (ret_codec == raw: take src).
- * dst_cap must be at least bale_codec_bound(src_len).
+ * dst_cap must be at least bale_codec_bound(src_len). With want_crc, `crc` is
+ * the CRC-32C of the result's bytes (raw: of src) wherever has_crc says so: who
+ * has just written them has them at hand.
  *
  * Decode: codec/filter as stored, dst_cap == the exact decoded length (from
  * the extent row). status -EUCLEAN when the bytes do not decode to exactly
@@ -105,6 +107,7 @@ struct bale_job {
 	   auto, raw and fill */
 	uint8_t filter;
 	int8_t level;	/* of that codec; 0: default */
+	bool want_crc; /* encode */
 	const void *src;
 	size_t src_len;
 	void *dst;
@@ -117,7 +120,9 @@ struct bale_job {
 	uint8_t ret_filter;
 	int8_t ret_level;
 	uint8_t reason; /* enum bale_raw_reason */
-	void *cookie;	/* the caller's */
+	bool has_crc;
+	uint32_t crc;
+	void *cookie; /* the caller's */
 };
 
 struct bale_engine;
@@ -155,6 +160,8 @@ struct bale_engine_stats {
 
 struct bale_engine_ops {
 	const char *name;
+	/* Batches at a time that keep all of it busy; 0: two. */
+	unsigned int width;
 	/*
 	 * Queue nr jobs; returns before they are done. Jobs and buffers stay
 	 * valid until done(arg). -errno: nothing was queued, done not called.
@@ -165,7 +172,7 @@ struct bale_engine_ops {
 	void (*destroy)(struct bale_engine *e); /* waits for queued jobs */
 	/* Optional: memory that jobs will lie in. Returns before it is pinned;
 	 * unpin when nothing refers to it any more. */
-	void (*pin)(struct bale_engine *e, void *p, size_t len);
+	void (*pin)(struct bale_engine *e, void *p, size_t len, bool now);
 	void (*unpin)(struct bale_engine *e, void *p);
 };
 

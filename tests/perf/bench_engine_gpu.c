@@ -189,9 +189,9 @@ static struct bale_engine *open_engine(void)
 		fprintf(stderr, "engine: %s\n", strerror(-r));
 		exit(1);
 	}
-	bale_engine_pin(e, src, nr_extents * EXT);
-	bale_engine_pin(e, coded, (nr_extents * room + 4095) / 4096 * 4096);
-	bale_engine_pin(e, back, nr_extents * EXT);
+	bale_engine_pin(e, src, nr_extents * EXT, true);
+	bale_engine_pin(e, coded, (nr_extents * room + 4095) / 4096 * 4096, true);
+	bale_engine_pin(e, back, nr_extents * EXT, true);
 	for (int n = 0; o.on_gpu && n < 20000; n++) {
 		e->ops->stats(e, &st);
 		if (st.nr_devs &&

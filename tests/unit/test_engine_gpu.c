@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "fs/base/clock.h"
+#include "fs/base/crc32c.h"
 #include "fs/base/fault.h"
 #include "fs/base/log.h"
 #include "fs/codec/codec.h"
@@ -113,6 +114,7 @@ static void load_init(struct load *l, size_t nr, unsigned int codec)
 		l->enc[i] = (struct bale_job){
 			.op = BALE_JOB_ENCODE,
 			.codec = (uint8_t)codec,
+			.want_crc = i % 4 != 1,
 			.src = l->src + i * EXT,
 			.src_len = len,
 			.dst = l->coded + i * l->room,
@@ -144,9 +146,21 @@ static void load_decode_jobs(struct load *l)
 	}
 }
 
+/* Whoever coded it: the checksum is of what is to be stored. */
+static void check_crc(const struct bale_job *j)
+{
+	bool raw = j->ret_codec == BALE_CODEC_raw;
+
+	assert_true(j->has_crc || !j->want_crc);
+	if (j->has_crc)
+		assert_int_equal(j->crc, bale_crc32c(0, raw ? j->src : j->dst,
+						     j->len));
+}
+
 static void load_check(struct load *l)
 {
 	for (size_t i = 0; i < l->nr; i++) {
+		check_crc(&l->enc[i]);
 		assert_int_equal(l->enc[i].status, 0);
 		assert_int_equal(l->dec[i].status, 0);
 		assert_ptr_equal(l->enc[i].cookie, &l->enc[i]);
@@ -608,7 +622,7 @@ static void memory_is_pinned_in_slices(void **state)
 	assert_true(p != MAP_FAILED);
 	get_stats(e, &st);
 	before = st.devs[0].pinned_bytes;
-	bale_engine_pin(e, p, len);
+	bale_engine_pin(e, p, len, true);
 	for (int n = 0; n < 5000 && st.devs[0].pinned_bytes < before + len;
 	     n++) {
 		usleep(1000);
@@ -626,6 +640,66 @@ static void memory_is_pinned_in_slices(void **state)
 	bale_engine_destroy(e);
 }
 
+static void encode_at(struct bale_engine *e, const uint8_t *src, size_t nr)
+{
+	size_t room = bale_codec_bound(EXT);
+	uint8_t *dst = malloc(nr * room);
+	struct bale_job *jobs = calloc(nr, sizeof(*jobs));
+
+	assert_true(dst && jobs);
+	for (size_t i = 0; i < nr; i++) {
+		jobs[i] = (struct bale_job){
+			.op = BALE_JOB_ENCODE,
+			.codec = BALE_CODEC_lz4,
+			.src = src + i * EXT,
+			.src_len = EXT,
+			.dst = dst + i * room,
+			.dst_cap = room,
+		};
+	}
+	assert_int_equal(bale_engine_run(e, jobs, nr), 0);
+	free(dst);
+	free(jobs);
+}
+
+/* A slice that is used twice over is pinned, those beside it are not. */
+static void memory_is_pinned_once_it_is_used(void **state)
+{
+	enum { NR = 64, ROUNDS = 2 * BALE_GPU_SLICE / (NR * EXT) };
+	const size_t len = 80 << 20;
+	struct bale_engine *e = create_ready(NULL);
+	struct bale_engine_stats st = { 0 };
+	uint64_t before;
+	uint8_t *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_true(p != MAP_FAILED);
+	get_stats(e, &st);
+	before = st.devs[0].pinned_bytes;
+	bale_engine_pin(e, p, len, false);
+	for (size_t i = 0; i < NR; i++)
+		fill_extent(p + BALE_GPU_SLICE + i * EXT, EXT, 5 * (uint32_t)i);
+	for (int n = 0; n < ROUNDS - 1; n++)
+		encode_at(e, p + BALE_GPU_SLICE, NR);
+	encode_at(e, p, 1);
+	usleep(20000);
+	get_stats(e, &st);
+	assert_int_equal(st.devs[0].pinned_bytes, before);
+	encode_at(e, p + BALE_GPU_SLICE, NR);
+	for (int n = 0; n < 5000 && st.devs[0].pinned_bytes == before; n++) {
+		usleep(1000);
+		get_stats(e, &st);
+	}
+	usleep(20000);
+	get_stats(e, &st);
+	assert_int_equal(st.devs[0].pinned_bytes, before + BALE_GPU_SLICE);
+	bale_engine_unpin(e, p);
+	munmap(p, len);
+	round_trip(e, 10, BALE_CODEC_lz4);
+	bale_engine_destroy(e);
+}
+
 static void unpinned_memory_is_no_failure(void **state)
 {
 	struct bale_engine *e;
@@ -634,7 +708,7 @@ static void unpinned_memory_is_no_failure(void **state)
 	(void)state;
 	bale_fault_arm("gpu.pin:1+:ENOMEM");
 	e = create_ready(NULL);
-	bale_engine_pin(e, page, sizeof(page));
+	bale_engine_pin(e, page, sizeof(page), true);
 	for (int n = 0; n < 5000 && !bale_fault_count("gpu.pin"); n++)
 		usleep(1000);
 	assert_int_equal(bale_fault_count("gpu.pin"), 1);
@@ -721,6 +795,74 @@ static void both_sides_work_on_one_batch(void **state)
 	bale_engine_destroy(e);
 }
 
+/* Waits and times of both sides, in any unit, and who gets how much. */
+static void cores_stay_free_where_a_device_is_fast(void **state)
+{
+	static const struct {
+		double dev_wait, dev, cpu_wait, cpu, encode, decode;
+	} rows[] = {
+		{ 0, 1, 0, 1, 0.5, 0.5 },
+		{ 0, 1, 0, 9, 1, 1 },
+		{ 0, 9, 0, 1, 0, 0 },
+		{ 0, 2, 0, 3, 1, 0.6 }, /* 3/5 of it there: no half is gained */
+		{ 6, 2, 0, 7, 1, 0 },	/* 7 is below 8, not half of it */
+		{ 6, 2, 0, 3, 0, 0 },
+		{ 6, 2, 60, 3, 1, 1 },
+		{ -3, 1, 0, 9, 1, 1 }, /* more was guessed than came */
+		{ 0, 0, 0, 0, 1, 1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		double enc = bale_gpu_share_of(BALE_JOB_ENCODE,
+					       rows[i].dev_wait, rows[i].dev,
+					       rows[i].cpu_wait, rows[i].cpu);
+		double dec = bale_gpu_share_of(BALE_JOB_DECODE,
+					       rows[i].dev_wait, rows[i].dev,
+					       rows[i].cpu_wait, rows[i].cpu);
+
+		assert_true(enc > rows[i].encode - 0.01 &&
+			    enc < rows[i].encode + 0.01);
+		assert_true(dec > rows[i].decode - 0.01 &&
+			    dec < rows[i].decode + 0.01);
+	}
+}
+
+/* More than a slot takes, and no slot is idle: two halves. */
+static void a_rest_is_not_left_over(void **state)
+{
+	struct bale_gpu_options o = { .nr_slots = 1, .slot_units = 128 };
+	struct bale_engine *e = create_ready(&o);
+	struct bale_gpu_engine *g = (struct bale_gpu_engine *)e;
+	struct bale_gpu_plan pl;
+	struct load l;
+	uint32_t most = 0;
+
+	(void)state;
+	load_init(&l, 150, BALE_CODEC_lz4);
+	bale_mutex_lock(&g->devs[0]->lock);
+	g->devs[0]->in_use++;
+	bale_mutex_unlock(&g->devs[0]->lock);
+	assert_int_equal(bale_gpu_plan_make(g, l.enc, l.nr, &pl), 0);
+	bale_list_for_each(n, &pl.pieces)
+	{
+		struct bale_gpu_piece *p =
+			BALE_CONTAINER(n, struct bale_gpu_piece, node);
+
+		most = p->units > most ? p->units : most;
+	}
+	assert_int_equal(pl.nr_pieces, 2);
+	assert_true(most < 75);
+	bale_gpu_plan_free(&pl);
+	bale_mutex_lock(&g->devs[0]->lock);
+	g->devs[0]->in_use--;
+	bale_mutex_unlock(&g->devs[0]->lock);
+	assert_int_equal(bale_engine_width(e), 4);
+	assert_int_equal(bale_engine_width(g->cpu), 2);
+	load_fini(&l);
+	bale_engine_destroy(e);
+}
+
 static void bad_options_are_refused(void **state)
 {
 	static const struct bale_gpu_options bad[] = {
@@ -760,10 +902,13 @@ int main(void)
 		cmocka_unit_test(created_and_destroyed_at_once),
 		cmocka_unit_test(a_share_of_the_device),
 		cmocka_unit_test(memory_is_pinned_in_slices),
+		cmocka_unit_test(memory_is_pinned_once_it_is_used),
 		cmocka_unit_test(unpinned_memory_is_no_failure),
 		cmocka_unit_test(little_memory_is_no_device),
 		cmocka_unit_test(the_choice_is_by_measured_times),
 		cmocka_unit_test(both_sides_work_on_one_batch),
+		cmocka_unit_test(cores_stay_free_where_a_device_is_fast),
+		cmocka_unit_test(a_rest_is_not_left_over),
 		cmocka_unit_test(bad_options_are_refused),
 	};
 

@@ -2,6 +2,8 @@
 /* Segments: append, read, scan, usage, what a crash leaves behind. */
 #include "store_fixture.h"
 
+#include "fs/base/crc32c.h"
+
 #include <pthread.h>
 
 static void test_append_and_read(void **state)
@@ -93,6 +95,32 @@ static void test_append_splits(void **state)
 	/* Headers and ends of segments do not eat the store. */
 	assert_true(used < (uint64_t)BIG_NR * FIX_EXTENT + 70 * 64);
 	free(buf);
+}
+
+/* A checksum that came with the bytes is kept: what spoils them on the way to
+ * the segment is seen when they are read. */
+static void test_checksum_comes_along(void **state)
+{
+	uint8_t bytes[8192], back[8192];
+	struct bale_extent_in in = { .ino = 9,
+				     .raw_len = sizeof(bytes),
+				     .stored = bytes,
+				     .stored_len = sizeof(bytes),
+				     .has_crc = true };
+	struct bale_extent_row row;
+
+	(void)state;
+	fix_fill(5, bytes, sizeof(bytes));
+	for (int spoilt = 0; spoilt < 2; spoilt++) {
+		in.crc = bale_crc32c(0, bytes, sizeof(bytes));
+		bytes[4711] ^= (uint8_t)spoilt;
+		assert_int_equal(0, bale_store_new_id(fix_st, &in.id));
+		assert_int_equal(0, bale_store_append(fix_st, &in, 1, &row));
+		assert_int_equal(in.crc, row.crc);
+		fix_stage(in.id, &row);
+		assert_int_equal(spoilt ? -EBADMSG : 0,
+				 bale_store_read(fix_st, &row, back));
+	}
 }
 
 static void test_read_many(void **state)
@@ -483,6 +511,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_append_and_read),
 		T(test_append_splits),
+		T(test_checksum_comes_along),
 		T(test_read_many),
 		T(test_scan_resyncs),
 		T(test_scan_stops_when_told),
