@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fs/base/log.h"
@@ -17,19 +18,24 @@
 enum {
 	LIMIT_S = 120, /* a state that takes longer hangs */
 	SHOWN = 20,
+	TWICE = 5,	  /* one state in so many is recovered, recorded ... */
+	TWICE_STATES = 4, /* ... and cut off again, so many times */
 	CACHE = 16 << 20,
 };
 
 static uint64_t rng;
 static unsigned int failures, quiet_failures, indexes_used;
 static bool quiet;
-static char label[160];
+static char label[240];
+static const char *const mode_names[] = { "all", "none", "random",
+					  "combination" };
 
 struct run {
 	const struct bale_pl_test *t;
 	uint64_t seed;
 	char dir[64];
 	unsigned int states, exhausted; /* exhausted: events */
+	unsigned int twice; /* states of a recovery that was cut off */
 };
 
 uint64_t bale_pl_draw(uint64_t n)
@@ -211,16 +217,19 @@ static void remove_tree(const char *dir)
 		bale_pl_must(-errno, dir);
 }
 
+static void make_empty(const char *dir)
+{
+	remove_tree(dir);
+	if (mkdir(dir, 0700))
+		bale_pl_must(-errno, dir);
+}
+
 static void one_state(struct run *run, size_t k, enum bale_rec_mode mode,
 		      uint64_t seed)
 {
-	static const char *const mode_names[] = { "all", "none", "random",
-						  "combination" };
 	bool indexed = run->t->with_index && bale_pl_draw(2);
 
-	remove_tree(run->dir);
-	if (mkdir(run->dir, 0700))
-		bale_pl_must(-errno, run->dir);
+	make_empty(run->dir);
 	bale_pl_must(bale_rec_build(run->dir, k, mode, seed), "build");
 	if (indexed && bale_rec_copy_index(run->dir, k))
 		indexed = false;
@@ -233,16 +242,87 @@ static void one_state(struct run *run, size_t k, enum bale_rec_mode mode,
 	run->states++;
 }
 
+/* The recording of this process is another from here on. */
+static void cut_off_recovery(struct run *run, size_t k)
+{
+	size_t len = strlen(label), from;
+	struct bale_inode *root;
+	struct bale_fs *fs;
+	char again[80];
+	int r;
+
+	snprintf(again, sizeof(again), "%s2", run->dir);
+	bale_rec_start();
+	bale_pl_must(bale_rec_adopt(run->dir), "adopt");
+	from = bale_rec_count();
+	r = bale_pl_open(run->dir, &bale_rec_ops, 0, &fs, &root);
+	if (!r)
+		r = bale_pl_close(fs, root);
+	if (r)
+		bale_pl_fail("recovery: %s", strerror(-r));
+	for (unsigned int n = 0; !r && n < TWICE_STATES; n++) {
+		size_t k2 = from + bale_pl_draw(bale_rec_count() - from + 1);
+		enum bale_rec_mode mode = (enum bale_rec_mode)bale_pl_draw(3);
+		uint64_t seed = bale_pl_draw(UINT32_MAX);
+
+		make_empty(again);
+		bale_pl_must(bale_rec_build(again, k2, mode, seed), "build");
+		snprintf(label + len, sizeof(label) - len,
+			 "; again at %zu of %zu, %s", k2 - from,
+			 bale_rec_count() - from, mode_names[mode]);
+		alarm(LIMIT_S);
+		run->t->check(again, k);
+		alarm(0);
+	}
+	remove_tree(again);
+}
+
+/* Power is lost again while the store is opened, recovered and closed: what
+ * was acknowledged at first is to be there all the same. */
+static void twice_state(struct run *run, size_t k, uint64_t seed)
+{
+	int status;
+	pid_t pid;
+
+	make_empty(run->dir);
+	bale_pl_must(bale_rec_build(run->dir, k, BALE_REC_RANDOM, seed),
+		     "build");
+	snprintf(label, sizeof(label), "seed %llu events %zu random %llu",
+		 (unsigned long long)run->seed, k, (unsigned long long)seed);
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		bale_pl_must(-errno, "fork");
+	if (!pid) {
+		failures = 0;
+		cut_off_recovery(run, k);
+		fflush(NULL);
+		_exit(failures < 100 ? (int)failures : 100);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		bale_pl_must(-errno, "wait");
+	if (WIFEXITED(status))
+		failures += (unsigned int)WEXITSTATUS(status);
+	else
+		bale_pl_fail("signal %d", WTERMSIG(status));
+	run->twice += TWICE_STATES;
+	run->states += TWICE_STATES;
+}
+
 static void some_states(struct run *run, size_t from, unsigned int states)
 {
-	for (unsigned int n = 0; n < states; n++) {
+	for (unsigned int n = 0; run->states < states; n++) {
 		/* Most are of the kind that there are most of. */
 		uint64_t kind = bale_pl_draw(5);
 		enum bale_rec_mode mode =
 			kind < 2 ? (enum bale_rec_mode)kind : BALE_REC_RANDOM;
+		size_t k = from + bale_pl_draw(bale_rec_count() - from + 1);
+		uint64_t seed = run->seed * 1000003 + n;
 
-		one_state(run, from + bale_pl_draw(bale_rec_count() - from + 1),
-			  mode, run->seed * 1000003 + n);
+		if (n % TWICE == TWICE - 1)
+			twice_state(run, k, seed);
+		else
+			one_state(run, k, mode, seed);
 	}
 }
 
@@ -315,10 +395,10 @@ int bale_pl_run(const struct bale_pl_test *t, int argc, char **argv)
 		some_states(&run, from,
 			    *amount ? (unsigned int)atoi(amount) : t->states);
 	printf("%s seed %llu: %zu events, %u states (%u events with all "
-	       "combinations, %u states went on with their index), "
+	       "combinations, %u with the index they had, %u cut off twice), "
 	       "%u failures\n",
 	       t->name, (unsigned long long)run.seed, bale_rec_count(),
-	       run.states, run.exhausted, indexes_used, failures);
+	       run.states, run.exhausted, indexes_used, run.twice, failures);
 	remove_tree(work);
 	bale_rec_free();
 	return failures ? 1 : 0;
