@@ -56,7 +56,7 @@ def need_time():
 
 def report(rec, what, nr, states):
     print(f"# {what}: {nr} acknowledged, {rec.events} events, {states} "
-          f"states, none lost")
+          f"states, 0 lost")
 
 
 # ---- SQLite ----
