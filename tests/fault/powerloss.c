@@ -21,6 +21,7 @@ enum {
 	TWICE = 5,	  /* one state in so many is recovered, recorded ... */
 	TWICE_STATES = 4, /* ... and cut off again, so many times */
 	CACHE = 16 << 20,
+	BALLAST = 60000,
 };
 
 static uint64_t rng;
@@ -133,6 +134,32 @@ int bale_pl_close(struct bale_fs *fs, struct bale_inode *root)
 {
 	bale_inode_put(root);
 	return bale_fs_close(fs);
+}
+
+void bale_pl_noise(uint8_t *buf, size_t len, uint64_t tag)
+{
+	uint64_t s = tag * 0x9e3779b97f4a7c15u | 1;
+
+	for (size_t k = 0; k < len; k++) {
+		s ^= s << 13;
+		s ^= s >> 7;
+		s ^= s << 17;
+		buf[k] = (uint8_t)(s >> 32);
+	}
+}
+
+void bale_pl_ballast(struct bale_inode *root)
+{
+	static uint8_t noise[BALLAST];
+
+	for (uint64_t n = 1 + bale_pl_draw(6); n; n--) {
+		size_t len = BALLAST / 2 + bale_pl_draw(BALLAST / 2);
+
+		bale_pl_noise(noise, len, bale_pl_draw(UINT32_MAX));
+		bale_pl_must(bale_xattr_set(root, "user.ballast", noise, len, 0,
+					    false),
+			     "ballast");
+	}
 }
 
 static int digest(const char *dir, bool untrusted,

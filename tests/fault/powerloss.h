@@ -58,6 +58,11 @@ int bale_pl_open(const char *store, const struct bale_io_ops *ops,
 		 uint64_t commit_ns, struct bale_fs **ret_fs,
 		 struct bale_inode **ret_root);
 int bale_pl_close(struct bale_fs *fs, struct bale_inode *root);
+/* Make the log longer by up to 360 KB that mean nothing, so that its files
+ * end, begin and are removed within a short workload. */
+void bale_pl_ballast(struct bale_inode *root);
+/* Bytes that do not shrink, the same for the same tag. */
+void bale_pl_noise(uint8_t *buf, size_t len, uint64_t tag);
 /* Rebuilt index = the one found, all tables, before anything is mended. */
 void bale_pl_check_index(const char *dir);
 /* All of a file, at most cap bytes. */

@@ -106,7 +106,11 @@ static void file_name(char buf[16], int f)
 
 static void fill(uint8_t *p, size_t len, unsigned int tag)
 {
-	/* Compressible, and every byte depends on the op that wrote it. */
+	/* Every byte depends on the op that wrote it; some shrink. */
+	if (tag % 2) {
+		bale_pl_noise(p, len, tag);
+		return;
+	}
 	for (size_t i = 0; i < len; i++)
 		p[i] = (uint8_t)(1 + (tag * 7 + i / 64 * (tag % 3)) % 251);
 }
@@ -383,6 +387,8 @@ static void one_op(struct bench *b, unsigned int op, const char *store)
 	bool fresh = b->now.file_of[f] < 0;
 	uint64_t what = bale_pl_draw(100);
 
+	if (bale_pl_draw(8) == 0)
+		bale_pl_ballast(b->root);
 	if (what < 5) {
 		on_the_store(b, op, what < 3 ? 0 : what - 2, store);
 	} else {

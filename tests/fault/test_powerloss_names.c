@@ -79,6 +79,7 @@ static bool is_empty(struct tree *t, const char *dir)
 
 struct bench {
 	struct bale_fs *fs;
+	struct bale_inode *root;
 	struct tree now;
 	unsigned int next_id, synced;
 };
@@ -317,6 +318,8 @@ static void one_op(struct bench *b, unsigned int op, const char *store)
 
 	draw_path(b, path);
 	draw_path(b, other);
+	if (bale_pl_draw(10) == 0)
+		bale_pl_ballast(b->root);
 	if (what < 35)
 		op_make(b, path, op);
 	else if (what < 45)
@@ -344,19 +347,18 @@ static void one_op(struct bench *b, unsigned int op, const char *store)
 
 static size_t run_workload(const char *store, unsigned int ops)
 {
-	struct bale_inode *root;
 	struct bench b = { 0 };
 
 	if (ops > MAX_OPS)
 		ops = MAX_OPS;
 	bale_pl_mkfs(store);
-	bale_pl_must(bale_pl_open(store, &bale_rec_ops, 0, &b.fs, &root),
+	bale_pl_must(bale_pl_open(store, &bale_rec_ops, 0, &b.fs, &b.root),
 		     "open");
 	bale_pl_must(bale_fs_sync(b.fs), "sync");
 	moments[0].events = bale_rec_count();
 	for (unsigned int op = 1; op <= ops; op++)
 		one_op(&b, op, store);
-	bale_pl_must(bale_pl_close(b.fs, root), "close");
+	bale_pl_must(bale_pl_close(b.fs, b.root), "close");
 	return moments[0].events;
 }
 

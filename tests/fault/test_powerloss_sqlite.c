@@ -312,8 +312,9 @@ static void one_txn(sqlite3 *db, unsigned int n)
 	for (uint64_t k = 1 + bale_pl_draw(6); !r && k; k--)
 		r = run_sql(db,
 			    "INSERT OR REPLACE INTO t VALUES(%d, %u, "
-			    "zeroblob(%d))",
+			    "%s(%d))",
 			    (int)bale_pl_draw(300), n,
+			    bale_pl_draw(2) ? "zeroblob" : "randomblob",
 			    (int)bale_pl_draw(bale_pl_draw(5) ? 200 : 6000));
 	if (!r && bale_pl_draw(3) == 0)
 		r = run_sql(db, "DELETE FROM t WHERE id %% 17 = %d",
@@ -349,6 +350,8 @@ static size_t run_workload(const char *store, unsigned int txns)
 	acked[0] = bale_rec_count();
 	for (unsigned int n = 1; n <= txns; n++) {
 		one_txn(db, n);
+		if (bale_pl_draw(10) == 0)
+			bale_pl_ballast(root);
 		if (bale_pl_draw(10) == 0)
 			bale_pl_must(bale_meta_checkpoint(bale_fs_meta(fs)),
 				     "ckpt");

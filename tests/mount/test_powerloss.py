@@ -18,6 +18,9 @@ from recording import Recording
 STATES = int(os.environ.get("BALEFS_TEST_STATES", "0"))
 SEED = int(os.environ.get("BALEFS_TEST_SEED", "1"))
 
+# So that files of the log and segments begin, end and are removed.
+SMALL = "segment=2M,log=1M,extent=64K"
+
 
 class Acks:
     """What was acknowledged when: numbers that only grow."""
@@ -71,7 +74,8 @@ def sqlite_transaction(rng, n):
     sql = ["begin immediate;"]
     for _ in range(rng.randint(1, 8)):
         sql.append(f"replace into t values({rng.randint(0, 400)},{n},"
-                   f"zeroblob({rng.choice([10, 200, 3000])}));")
+                   f"{rng.choice(['zero', 'random'])}blob("
+                   f"{rng.choice([10, 200, 3000])}));")
     sql.append(f"delete from t where id % 17 = {rng.randint(0, 40)};")
     sql.append(f"replace into s select 0,{n},ifnull(sum(seq),0),count(*) "
                "from t; commit;")
@@ -116,7 +120,7 @@ def sqlite_check(rig, low, high, label):
 def sqlite(rig, mode, nr):
     bale.need("sqlite3")
     rec = Recording(rig)
-    rig.mkfs("segment=4M,log=1M")
+    rig.mkfs(SMALL)
     acks = Acks(rec)
     with rec.mounted("commit=1"):
         first = sqlite_work(rig, acks, mode, nr)
@@ -151,7 +155,7 @@ def test_git(rig):
                         "-c", "core.fsync=all", "-c", "gc.auto=0",
                         "-C", rig.path("repo"), *args, env=env)
     rec = Recording(rig)
-    rig.mkfs()
+    rig.mkfs(SMALL)
     acks, revs = Acks(rec), {}
     nr = 12
     with rec.mounted("commit=1"):
@@ -193,7 +197,7 @@ def test_tar(rig):
         corpus.make(os.path.join(src, f"t{n}"), seed=n, nr=30, big=300000)
     want = [corpus.describe(os.path.join(src, f"t{n}")) for n in range(4)]
     rec = Recording(rig)
-    rig.mkfs()
+    rig.mkfs(SMALL)
     acks = Acks(rec)
     with rec.mounted("commit=1"):
         first = rec.now()
@@ -267,7 +271,7 @@ def test_postgresql(rig):
     """What PostgreSQL acknowledged is there, and it finds itself sound."""
     pg = Postgres(rig)
     rec = Recording(rig, "allow_other")
-    rig.start(opts="allow_other")
+    rig.start(SMALL, "allow_other")
     pg.init("--wal-segsize=1")
     pg.start()
     pg.ask("create extension amcheck; "
