@@ -87,6 +87,11 @@ static int read_extent(struct bale_inode *i, struct bale_read *ret,
 	return r;
 }
 
+/*
+ * All or an error. The kernel takes a short answer for the end of what is
+ * stored and fills its pages with zeros; after an error it asks for them one by
+ * one, and gets all but the damaged ones.
+ */
 static int read_locked(struct bale_inode *i, uint64_t off, size_t len,
 		       struct bale_read *ret)
 {
@@ -95,20 +100,17 @@ static int read_locked(struct bale_inode *i, uint64_t off, size_t len,
 	bool loaded = false;
 	int r = 0;
 
-	while (len && has_room(ret)) {
+	while (!r && len && has_room(ret)) {
 		uint32_t at = (uint32_t)(off & (fs->extent_size - 1));
 		uint32_t n = (uint32_t)(fs->extent_size - at);
 
 		n = n < len ? n : (uint32_t)len;
 		r = read_extent(i, ret, bale_ext_no(fs, off), at, n, last_no,
 				&loaded);
-		if (r)
-			break;
 		off += n;
 		len -= n;
 	}
-	/* What came before the damaged part is served. */
-	return ret->len ? 0 : r;
+	return r;
 }
 
 int bale_file_read(struct bale_inode *i, uint64_t off, size_t len,

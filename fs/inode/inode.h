@@ -171,8 +171,9 @@ int bale_xattr_remove(struct bale_inode *i, const char *name);
 /* ---- file data (file.c and friends) ---- */
 /*
  * Read up to len bytes at off: fills iov (at most nr_iov entries, pointing
- * into pinned cache buffers or a shared zero page), total in *ret_len, short
- * only at end of file. bale_file_read_done() unpins. Takes the lock itself.
+ * into pinned cache buffers or a shared zero page), total in ret->len, short
+ * only at end of file: one damaged extent fails it all. bale_file_read_done()
+ * unpins. Takes the lock itself.
  */
 struct bale_read {
 	struct iovec iov[72]; /* 1 MiB in 16 KiB extents + ends is the most */

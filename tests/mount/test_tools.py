@@ -134,10 +134,10 @@ def test_dump_is_json(rig):
     assert "not there" in tool("dump", rig.store, "map", "/none", ok=(1,))
 
 
-def damage_segment(rig, ino_path):
-    """Flip a byte of the first extent of a file."""
+def damage_segment(rig, ino_path, no=0):
+    """Flip a byte of one extent of a file."""
     ext = json.loads(tool("dump", "--json", rig.store, "map", ino_path))
-    e = ext["extents"][0]
+    e = ext["extents"][no]
     path = os.path.join(rig.store, "seg", f"{e['segment']:016x}")
     with open(path, "r+b") as f:
         f.seek(e["at"] + e["stored"] // 2)
@@ -172,6 +172,41 @@ def test_damaged_data_is_named_and_never_served(rig):
     os.unlink(rig.path("hurt"))
     rig.umount()
     assert "clean" in tool("fsck", "-n", "--deep", rig.store)
+
+
+def served(rig, name, chunk):
+    """What can be read of a file in such pieces, and where it cannot be."""
+    fd = os.open(rig.path(name), os.O_RDONLY)
+    size, off, got, bad = os.fstat(fd).st_size, 0, {}, []
+    while off < size:
+        try:
+            got[off] = os.pread(fd, chunk, off)
+            off += len(got[off])
+        except OSError as e:
+            assert e.errno == 5, e
+            bad.append(off)
+            off += chunk
+    os.close(fd)
+    return got, bad
+
+
+def test_damage_ahead_is_not_read_as_zeros(rig):
+    """A short answer to the kernel's read-ahead counts as the end of what is
+    stored: it showed zeros from the damaged extent on, good ones included."""
+    rig.start()
+    noise = os.urandom(8 * 131072)
+    write(rig, "hurt", noise)
+    rig.umount()
+    damage_segment(rig, "/hurt", 3)
+    for opts in ("", "io=direct"):
+        for chunk in (4096, 131072, 1048576):
+            rig.mount(opts)
+            got, bad = served(rig, "hurt", chunk)
+            for off, data in got.items():
+                assert data == noise[off:off + len(data)], (opts, chunk, off)
+            assert bad and all(3 * 131072 <= b < 4 * 131072 or
+                               b < 4 * 131072 <= b + chunk for b in bad), bad
+            rig.umount()
 
 
 def test_salvage(rig):
