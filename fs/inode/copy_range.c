@@ -104,7 +104,7 @@ static int share_locked(struct bale_inode *src, uint64_t from,
 	was_inline = !to && dst->row.flags & BALE_INODE_HAS_INLINE;
 	stored = dst->row.stored;
 	if (was_inline)
-		dst->row.stored = 0; /* it is all there was */
+		bale_inline_uncount(dst);
 	bale_txn_begin(fs->meta, &s.t);
 	r = put_slots(&s, src, from, to, nr);
 	if (r) {

@@ -224,7 +224,10 @@ int bale_patch_stage_locked(struct bale_inode *i, uint64_t *ret_seq);
 
 /* Free map slots [first, last) in steps; rows of the inode go along. */
 int bale_map_free_range(struct bale_inode *i, uint64_t first, uint64_t last);
-/* The inline value goes, and the row says so. Lock held exclusively. */
+/* The inline value's bytes, off row.stored; before it is replaced or goes. Lock
+ * held exclusively, as for the next. */
+void bale_inline_uncount(struct bale_inode *i);
+/* The inline value goes, and the row says so. */
 void bale_inline_stage_del(struct bale_inode *i, struct bale_txn *t);
 /* Throw away what is dirty, in flight or patched of extents [first, last). */
 void bale_file_discard_range(struct bale_inode *i, uint64_t first,

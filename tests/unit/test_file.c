@@ -424,6 +424,30 @@ static void copy_replaces_an_inline_value_in_flight(void **state)
 	bale_inode_put(to);
 }
 
+/* A file's inline value was taken for all that is stored of it, when extents
+ * had been shared behind it: they were no longer counted. */
+static void copy_behind_an_inline_value_is_counted(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode *to = file(g, "copy");
+	struct bale_inode_row src, row;
+	size_t n;
+
+	assert_int_equal(put(g->i, g->a, BUF, 0), 0);
+	assert_int_equal(put(to, g->a, 100, 0), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	bale_inode_attr(to, &row);
+	assert_true(row.flags & BALE_INODE_HAS_INLINE);
+	assert_int_equal(bale_file_copy_range(g->i, 0, to, BUF, BUF, &n), 0);
+	assert_int_equal(n, BUF);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	bale_inode_attr(g->i, &src);
+	bale_inode_attr(to, &row);
+	assert_false(row.flags & BALE_INODE_HAS_INLINE);
+	assert_true(src.stored > 0 && row.stored > src.stored);
+	bale_inode_put(to);
+}
+
 static void recompress_changes_the_codec(void **state)
 {
 	struct rig *g = *state;
@@ -809,6 +833,7 @@ int main(void)
 		T(holes_beside_patches),
 		T(copy_shares_extents),
 		T(copy_replaces_an_inline_value_in_flight),
+		T(copy_behind_an_inline_value_is_counted),
 		T(recompress_changes_the_codec),
 		T(failed_flush_fails_every_fsync),
 		T(damage_hurts_its_extent_only),
