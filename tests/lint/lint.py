@@ -24,6 +24,8 @@ CHECKS = {
     "headers": lambda root, build, cc, cxx="":
         lint_build.check_headers(root, build, cc, cxx),
     "symbols": lambda root, *libraries: lint_build.check_symbols(libraries),
+    "hardening": lambda root, fortify, *binaries:
+        lint_build.check_hardening(binaries, fortify == "fortify"),
     "help": lambda root, program, *links: lint_help.check(root, program, links),
     "spelling": lint_tools.check_spelling,
     "shell": lint_tools.check_shell,

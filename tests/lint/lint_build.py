@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the build shows: each header compiles alone, and the libraries'
-global names carry our prefix."""
+"""What the build shows: each header compiles alone, the libraries' global
+names carry our prefix, and what is installed is hardened."""
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 
 import lint_tree
@@ -98,3 +99,43 @@ def check_symbols(libraries):
                 problems.append(f"{os.path.basename(library)}: {name} "
                                 "lacks the prefix bale_")
     return problems
+
+
+def readelf(binary):
+    out = subprocess.run(["readelf", "-W", "-h", "-l", "-d", "--dyn-syms",
+                          binary], check=True, stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL)
+    return out.stdout.decode()
+
+
+def hardening_problems(text, fortify):
+    """What the output of readelf lacks."""
+    segments = dict(re.findall(r"^ +(GNU_\w+|LOAD) .* ([RWE ]{3}) +0x",
+                               text, re.M))
+    loads = re.findall(r"^ +LOAD .* ([RWE ]{3}) +0x", text, re.M)
+    dynamic = re.findall(r"^ +0x[0-9a-f]+ \((\w+)\) +(.*)$", text, re.M)
+    flags = " ".join(value for name, value in dynamic
+                     if name in ("FLAGS", "FLAGS_1", "BIND_NOW"))
+    if not re.search(r"^ +Type: +DYN", text, re.M):
+        yield "not position-independent"
+    if "GNU_RELRO" not in segments or "NOW" not in flags:
+        yield "tables of addresses stay writable (RELRO, BIND_NOW)"
+    if "E" in segments.get("GNU_STACK", "E"):
+        yield "the stack is executable"
+    if not loads or any("W" in f and "E" in f for f in loads):
+        yield "memory that is written to is executable"
+    for name in ("TEXTREL", "RPATH", "RUNPATH"):
+        if name in dict(dynamic) or name in flags:
+            yield name
+    if "__stack_chk_fail" not in text:
+        yield "no stack protector"
+    if fortify and not re.search(r" __\w+_chk(@|$)",
+                                 text.replace("__stack_chk", ""), re.M):
+        yield "no fortified calls"
+
+
+def check_hardening(binaries, fortify):
+    if not shutil.which("readelf"):
+        return None
+    return [f"{os.path.basename(binary)}: {problem}" for binary in binaries
+            for problem in hardening_problems(readelf(binary), fortify)]

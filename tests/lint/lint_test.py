@@ -175,6 +175,39 @@ class Build(Tree):
             self.assertEqual(len(lint_build.check_symbols([library])), count)
 
 
+class Hardening(Tree):
+    FLAGS = ("-O2", "-fPIE", "-pie", "-fstack-protector-all",
+             "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-Wl,-z,now",
+             "-Wl,-z,relro", "-Wl,-z,noexecstack")
+
+    def check(self, *more, fortify=True):
+        source = self.write("main.c", "#include <stdio.h>\n"
+                            "int main(int argc, char **argv)\n{\n"
+                            "\tchar b[9];\n"
+                            "\tsprintf(b, \"%d\", argc);\n"
+                            "\treturn puts(b) + argv[0][0];\n}\n")
+        binary = source[:-2]
+        done = lint_build.subprocess.run(
+            ["cc", *self.FLAGS, *more, source, "-o", binary], check=False,
+            stderr=lint_build.subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 0)
+        return lint_build.check_hardening([binary], fortify)
+
+    def test_each(self):
+        if self.check() is None:
+            self.skipTest("no readelf")
+        self.assertEqual(self.check(), [])
+        for flags, what in ((("-no-pie", "-fno-PIE"), "not position"),
+                            (("-Wl,-z,lazy",), "BIND_NOW"),
+                            (("-Wl,-z,norelro",), "RELRO"),
+                            (("-Wl,-z,execstack",), "stack is exec"),
+                            (("-fno-stack-protector",), "no stack prot"),
+                            (("-Wl,-rpath,/x",), "PATH"),
+                            (("-D_FORTIFY_SOURCE=0",), "no fortified")):
+            self.one(self.check(*flags), what)
+        self.assertEqual(self.check("-D_FORTIFY_SOURCE=0", fortify=False), [])
+
+
 class Help(Tree):
     GOOD = ('case $*,$1 in *--help*) echo "usage: x --help"; echo "  mkfs  makes";'
             'echo "  dump  shows"; echo "  stats  counts";; '
