@@ -68,7 +68,7 @@ static inline void fuzz_dir_empty(void)
 static inline void fuzz_dir_write(const char *name, const void *head,
 				  size_t head_len, const void *p, size_t len)
 {
-	char path[128];
+	char path[400];
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", fuzz_dir, name);

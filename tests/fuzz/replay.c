@@ -3,11 +3,14 @@
  * replay.c - runs a fuzz target without libFuzzer: every file of the given
  * directories as it is, then MUTATIONS changes of each (bits flipped, bytes
  * set, cut, doubled), the same ones on every run. A corpus of nothing fails.
- * usage: fuzz_TARGET [-m MUTATIONS] DIR|FILE...
+ * With -s, the input that a crash came of is written to SAVE.
+ * usage: fuzz_TARGET [-m MUTATIONS] [-s SAVE] DIR|FILE...
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +22,9 @@ enum { INPUT_MAX = 1 << 20 };
 static unsigned long mutations = 500;
 static unsigned long nr_files, nr_runs;
 static char current[4096];
+static const char *save;
+static const uint8_t *input;
+static size_t input_len;
 
 static uint64_t next_random(uint64_t *x)
 {
@@ -36,6 +42,8 @@ static void run(const uint8_t *data, size_t len)
 	FUZZ_ASSERT(copy);
 	if (len)
 		memcpy(copy, data, len);
+	input = copy;
+	input_len = len;
 	LLVMFuzzerTestOneInput(copy, len);
 	free(copy);
 	nr_runs++;
@@ -128,6 +136,13 @@ static void replay(const char *path)
 	free(names);
 }
 
+static bool save_input(void)
+{
+	int fd = save ? open(save, O_WRONLY | O_CREAT | O_TRUNC, 0666) : -1;
+
+	return !save || write(fd, input, input_len) == (ssize_t)input_len;
+}
+
 /* A crash names its input; only calls that a signal handler may make. */
 static void say_where(int sig)
 {
@@ -135,7 +150,7 @@ static void say_where(int sig)
 
 	if (write(STDERR_FILENO, what, sizeof(what) - 1) > 0 &&
 	    write(STDERR_FILENO, current, strlen(current)) > 0 &&
-	    write(STDERR_FILENO, "\n", 1) > 0)
+	    write(STDERR_FILENO, "\n", 1) > 0 && save_input())
 		raise(sig);
 	_exit(1);
 }
@@ -149,10 +164,15 @@ int main(int argc, char **argv)
 	};
 	int c;
 
-	while ((c = getopt(argc, argv, "m:")) == 'm')
-		mutations = strtoul(optarg, NULL, 10);
+	while ((c = getopt(argc, argv, "m:s:")) == 'm' || c == 's') {
+		if (c == 'm')
+			mutations = strtoul(optarg, NULL, 10);
+		else
+			save = optarg;
+	}
 	if (c != -1 || optind == argc) {
-		fprintf(stderr, "usage: %s [-m MUTATIONS] DIR|FILE...\n",
+		fprintf(stderr,
+			"usage: %s [-m MUTATIONS] [-s SAVE] DIR|FILE...\n",
 			argv[0]);
 		return 2;
 	}
