@@ -120,6 +120,9 @@ static int share_locked(struct bale_inode *src, uint64_t from,
 	if (was_inline)
 		bale_inline_stage_del(dst, &s.t);
 	bale_map_put(dst, &s.t, s.group, s.ids);
+	/* Within one file the view went back to a row that is put already, and
+	 * read what it was before. */
+	bale_map_forget(dst);
 	if (end > dst->row.size)
 		dst->row.size = end;
 	bale_file_touch_locked(dst, true);

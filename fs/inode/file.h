@@ -109,7 +109,8 @@ int bale_map_row(struct bale_inode *i, uint64_t group,
 /* Stage a row (all zeros: delete it) and keep the view right. */
 void bale_map_put(struct bale_inode *i, struct bale_txn *t, uint64_t group,
 		  const uint64_t ids[BALE_MAP_SLOTS]);
-/* A transaction with bale_map_put() was aborted: look at the table again. */
+/* A transaction with bale_map_put() was aborted, or rows were looked at again
+ * before its end: look at the table again. */
 void bale_map_forget(struct bale_inode *i);
 /* First group >= from with a row, -ENOENT. */
 int bale_map_next(struct bale_inode *i, uint64_t from, uint64_t *ret_group);

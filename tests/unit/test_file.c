@@ -448,6 +448,32 @@ static void copy_behind_an_inline_value_is_counted(void **state)
 	bale_inode_put(to);
 }
 
+/* Extents shared within a file across the border of two map rows: the file went
+ * on with the first row as it was before, and wrote that again. */
+static void copy_within_a_file_crosses_map_rows(void **state)
+{
+	struct rig *g = *state;
+	const uint64_t to = (uint64_t)(BALE_MAP_SLOTS - 2) * EXTENT;
+	struct bale_inode_row row;
+	size_t n;
+
+	assert_int_equal(put(g->i, g->a, BUF, 0), 0);
+	assert_int_equal(put(g->i, g->a + 7, EXTENT, to), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	assert_int_equal(bale_file_copy_range(g->i, 0, g->i, to, BUF, &n), 0);
+	assert_int_equal(n, BUF);
+	/* Nothing of the second row: that would have the first read anew. */
+	expect(g, g->i, g->a, EXTENT, to);
+	expect(g, g->i, g->a + EXTENT, EXTENT, to + EXTENT);
+	assert_int_equal(put(g->i, g->a, 1, (uint64_t)20 * EXTENT), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	reopen(g);
+	bale_inode_attr(g->i, &row);
+	assert_int_equal(row.size, to + BUF);
+	expect(g, g->i, g->a, BUF, to);
+	expect(g, g->i, g->a, BUF, 0);
+}
+
 static void recompress_changes_the_codec(void **state)
 {
 	struct rig *g = *state;
@@ -834,6 +860,7 @@ int main(void)
 		T(copy_shares_extents),
 		T(copy_replaces_an_inline_value_in_flight),
 		T(copy_behind_an_inline_value_is_counted),
+		T(copy_within_a_file_crosses_map_rows),
 		T(recompress_changes_the_codec),
 		T(failed_flush_fails_every_fsync),
 		T(damage_hurts_its_extent_only),
