@@ -113,7 +113,11 @@ static void stage_item(struct stage *s, const struct bale_batch_item *w,
 			     it->ext->patch_first, it->patch_next);
 }
 
-/* See file.h: how far the file reaches on disk once this part is staged. */
+/*
+ * See file.h: how far the file reaches on disk once this part is staged. Not
+ * past an extent that waits, even when nothing was written to it behind the
+ * end on disk: it may be stored longer than that, and is dirty to be cut.
+ */
 static uint64_t size_after(struct bale_inode *i,
 			   const struct bale_flush_part *p)
 {
@@ -128,7 +132,7 @@ static uint64_t size_after(struct bale_inode *i,
 		uint64_t start = bale_ext_start(fs, e->no);
 
 		if (e->part_seq != p->seq && start < to &&
-		    start + e->len > d->disk_size)
+		    start + fs->extent_size > d->disk_size)
 			to = start;
 	}
 	bale_list_for_each(l, &d->parts)
@@ -141,7 +145,8 @@ static uint64_t size_after(struct bale_inode *i,
 			uint64_t start = bale_ext_start(fs, e->no);
 
 			if (!e->dropped && e->part_seq != p->seq &&
-			    start < to && start + e->len > d->disk_size)
+			    start < to &&
+			    start + fs->extent_size > d->disk_size)
 				to = start;
 		}
 	}

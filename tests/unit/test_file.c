@@ -270,6 +270,32 @@ static void crash(struct rig *g)
 	assert_int_equal(system(cmd), 0);
 }
 
+/* A file was cut within an extent and grown again. An extent before that one
+ * was stored first, and told the new size while the map still named the tail
+ * as it was before the cut: a crash then brought back what had been cut. */
+static void grown_size_waits_for_the_cut_tail(void **state)
+{
+	struct rig *g = *state;
+	uint64_t bytes;
+
+	assert_int_equal(put(g->i, g->a, 3 * EXTENT, 0), 0);
+	reopen(g);
+	assert_int_equal(truncate_to(g, EXTENT + 100), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	assert_int_equal(put(g->i, g->a, 100, 0), 0);
+	assert_int_equal(put(g->i, g->a, 100, 5 * EXTENT), 0);
+	g->fs->flush->bale_bytes = 1; /* one extent at a time */
+	assert_int_equal(
+		bale_flush_round(g->fs, g->i, UINT64_MAX, &bytes), 0);
+	assert_int_equal(bale_meta_sync(g->fs->meta, 0), 0);
+	crash(g);
+	open_rig(g, false);
+	g->i = file(g, "f");
+	assert_int_equal(truncate_to(g, 3 * EXTENT), 0);
+	expect(g, g->i, g->a, EXTENT + 100, 0);
+	expect_zeros(g, 2 * EXTENT - 100, EXTENT + 100);
+}
+
 /* With patches about, every extent of every file counted as data: a look for a
  * hole in a sparse file took hours, and one for data missed the patches. */
 static void holes_beside_patches(void **state)
@@ -853,6 +879,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(small_file_is_inline_until_it_grows),
 		T(cut_and_grown_file_reads_zeros),
+		T(grown_size_waits_for_the_cut_tail),
 		T(punched_range_is_a_hole),
 		T(zeros_take_no_space),
 		T(small_fsync_is_a_patch),
