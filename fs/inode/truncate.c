@@ -247,6 +247,7 @@ int bale_file_delete(struct bale_inode *i)
 		if (more <= 0)
 			break;
 		/* The inode's orphan row makes the next mount go on. */
+		bale_inode_stage(i, &t);
 		r = bale_txn_commit(&t, NULL);
 		BALE_FAULT_POINT("delete.step");
 		if (r) {

@@ -4,7 +4,9 @@
  * checkpoints; and interrupted at every write.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,11 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "fs/base/fault.h"
+#include "fs/inode/inode.h"
 #include "tests/tools/fsck_fixture.h"
 
 static const char log0[] = "log/0000000000000000";
@@ -329,6 +334,54 @@ static void failed_at_every_write(void **state)
 	assert_int_equal(fx_lookup(x, 1, "file"), x->file);
 }
 
+/* In a child: a file of more extents than one transaction lets go of. */
+static void delete_and_die(struct fx *x)
+{
+	enum { CHUNK = 4 << 20 };
+	struct bale_fs_options o = { .size = sizeof(o), .commit_ns = 1000000 };
+	struct bale_cred cred = { 0 };
+	struct iovec iov = { malloc(CHUNK), CHUNK };
+	struct bale_inode *root, *i;
+	struct bale_fs *fs;
+	uint64_t size = CHUNK;
+	size_t n;
+	int r = bale_fs_open(x->store, &o, &fs);
+
+	if (r || !iov.iov_base || bale_inode_get(fs, BALE_ROOT_INO, &root))
+		_exit(1);
+	memset(iov.iov_base, 'x', CHUNK);
+	r = bale_dir_create(root, "many", S_IFREG | 0600, 0, &cred, &i);
+	if (!r)
+		r = bale_file_write(i, &iov, 1, 0, false, false);
+	for (; !r && size < (uint64_t)2 << 30; size += n)
+		r = bale_file_copy_range(i, 0, i, size, size, &n);
+	if (!r)
+		r = bale_dir_unlink(root, "many");
+	if (!r)
+		r = bale_fs_sync(fs);
+	if (r || bale_fault_arm("delete.step:1:latekill"))
+		_exit(2);
+	bale_inode_put(i);
+	_exit(3);
+}
+
+/* Steps took extents away, and what the inode said it had stayed. */
+static void killed_while_deleting(void **state)
+{
+	struct fx *x = *state;
+	int status;
+	pid_t pid;
+
+	fx_close(x);
+	pid = fork();
+	if (!pid)
+		delete_and_die(x);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	expect(x, "-n", 0, "clean");
+	fx_open(x);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fx_setup, fx_teardown)
@@ -346,6 +399,7 @@ int main(void)
 		T(all_metadata_gone),
 		T(fresh_store),
 		T(failed_at_every_write),
+		T(killed_while_deleting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
