@@ -13,7 +13,7 @@
 
 #include "fs/base/thread.h"
 
-enum { MAX_POINTS = 64, NAME_MAX_LEN = 48 };
+enum { MAX_POINTS = 64, NAME_MAX_LEN = 48, LATE_MS = 100 };
 
 struct fault_point {
 	char name[NAME_MAX_LEN];
@@ -50,8 +50,9 @@ static const char *const part_names[] = {
 
 static int parse_action(const char *s, struct fault_point *p)
 {
-	if (!strcmp(s, "kill")) {
+	if (!strcmp(s, "kill") || !strcmp(s, "latekill")) {
 		p->kill = true;
+		p->delay_ms = *s == 'l' ? LATE_MS : 0;
 		return 0;
 	}
 	if (!strcmp(s, "stop")) {
@@ -170,11 +171,11 @@ static void write_counts(void)
 	const struct bale_fault_site *s;
 
 	for (size_t i = 0; f && (s = bale_fault_site(i)); i++)
-		fprintf(f, "%llu %s@%u %s %s\n",
+		fprintf(f, "%llu %s@%u %s %s %s\n",
 			(unsigned long long)__atomic_load_n(&s->passed,
 							    __ATOMIC_RELAXED),
 			bale_fault_site_file(s), s->line, s->func,
-			s->name ? s->name : "-");
+			s->name ? s->name : "-", s->file);
 	if (f)
 		fclose(f);
 }
@@ -219,16 +220,16 @@ void bale_fault_die(void)
 
 static void happen(const struct fault_point *hit)
 {
-	if (hit->kill)
-		bale_fault_die();
-	if (hit->stop)
-		kill(getpid(), SIGSTOP);
 	if (hit->delay_ms) {
 		struct timespec ts = { hit->delay_ms / 1000,
 				       hit->delay_ms % 1000 * 1000000L };
 
 		nanosleep(&ts, NULL);
 	}
+	if (hit->kill)
+		bale_fault_die();
+	if (hit->stop)
+		kill(getpid(), SIGSTOP);
 }
 
 static int pass(const char *name, struct bale_fault_site *site)

@@ -5,8 +5,9 @@
  *   BALEFS_FAULT="point:N[:ACTION]"   (several, separated by ',')
  * or bale_fault_arm(); on its N-th passage (1 is the first; N+ means from the
  * N-th on) ACTION happens: an errno name ("EIO", "ENOSPC"; default EIO),
- * "kill" (SIGKILL to self), "stop" (SIGSTOP to self), "delay=MS"; at a read or
- * write of the I/O layer also "short" (the kernel does a part of it, the layer
+ * "kill" (SIGKILL to self), "latekill" (after 100 ms, in which other threads
+ * go on), "stop" (SIGSTOP to self), "delay=MS"; at a read or write of the I/O
+ * layer also "short" (the kernel does a part of it, the layer
  * the rest), "torn" (half is written, then EIO) and "tornkill" (half is
  * written, then SIGKILL). Unarmed cost: one relaxed load.
  *
@@ -15,7 +16,7 @@
  * sites and of its points made with the macros below: they are static objects
  * in a section of their own, so that a test can ask which of them it has not
  * reached. BALEFS_FAULT_COUNTS=FILE has them written there at exit, one a
- * line: passages, point, function, name.
+ * line: passages, point, function, name, file.
  */
 #ifndef BALE_BASE_FAULT_H
 #define BALE_BASE_FAULT_H

@@ -154,6 +154,23 @@ void bale_segs_fd_put(struct bale_store *st, uint64_t segment, int fd)
 	bale_mutex_unlock(&s->lock);
 }
 
+/* One of this number may be left of a try that failed, and could not be
+ * removed then. */
+static int create_locked(struct bale_store *st, char name[32], int *ret_fd)
+{
+	enum { FLAGS = O_RDWR | O_CREAT | O_EXCL };
+	struct bale_segs *s = st->segs;
+	int r;
+
+	bale_seg_name(name, s->next_no);
+	r = BALE_IO(st->io)->open(st->io, name, FLAGS, ret_fd);
+	if (r != -EEXIST)
+		return r;
+	if (BALE_IO(st->io)->unlink(st->io, name))
+		bale_seg_name(name, ++s->next_no);
+	return BALE_IO(st->io)->open(st->io, name, FLAGS, ret_fd);
+}
+
 int bale_segs_new_locked(struct bale_store *st, struct bale_seg **ret)
 {
 	struct bale_segs *s = st->segs;
@@ -161,11 +178,12 @@ int bale_segs_new_locked(struct bale_store *st, struct bale_seg **ret)
 	char name[32];
 	int fd, r;
 
-	bale_seg_name(name, s->next_no);
-	r = BALE_IO(st->io)->open(st->io, name, O_RDWR | O_CREAT | O_EXCL, &fd);
+	r = create_locked(st, name, &fd);
 	if (r)
 		return r;
-	r = bale_segs_insert_locked(s, s->next_no, &g);
+	r = BALE_FAULT("segment.insert");
+	if (!r)
+		r = bale_segs_insert_locked(s, s->next_no, &g);
 	if (r) {
 		BALE_IO(st->io)->close(st->io, fd);
 		BALE_IO(st->io)->unlink(st->io, name);

@@ -383,7 +383,6 @@ static int start(struct reader *rd)
 	struct bale_wal *w = rd->w;
 	struct bale_io *io = w->st->io;
 	uint64_t off = w->end.lsn - w->fd_file * w->file_size;
-	bool made = !exists(rd, w->fd_file);
 	char name[32];
 	int r;
 
@@ -392,11 +391,9 @@ static int start(struct reader *rd)
 				w->fd_file;
 	r = remove_later(w, rd);
 	bale_wal_name(name, w->fd_file);
+	/* The file is there: the log was just read up to its end. */
 	if (!r)
-		r = BALE_IO(io)->open(io, name, O_RDWR | (made ? O_CREAT : 0),
-				      &w->fd);
-	if (!r && made)
-		r = BALE_IO(io)->sync_dir(io, "log");
+		r = BALE_IO(io)->open(io, name, O_RDWR, &w->fd);
 	return r ? r : clear_tail(rd, off);
 }
 

@@ -11,7 +11,12 @@
  * afterwards; a failed flush is not followed by an fsync that succeeds; what
  * is read meanwhile is what was written, or an error; the store opens again.
  *
- *   test_ioerror [STEP [FIRST]]    every STEPth call, from FIRST on
+ * Every call site that the store has in its sources is failed at least once,
+ * by number of its passage in one of several situations; the program has the
+ * list of its sites (fault.h), and a site that was never failed fails the test.
+ *
+ *   test_ioerror [STEP [FIRST]]    every STEPth call, from FIRST on; 1: and
+ *                                  each site in each situation and way
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,204 +32,29 @@
 #include <unistd.h>
 
 #include "damage.h"
+#include "ioerror.h"
 #include "fs/base/fault.h"
 #include "fs/base/log.h"
 #include "fs/codec/codec.h"
 #include "fs/inode/inode.h"
 
 enum { NR_FILES = 4, MAX_VERSIONS = 40, FILE_MAX = 200000, SECONDS = 30 };
-enum { MAX_SITES = 256 };
+enum { LARGE_BYTES = 3 << 19 };
 
-enum mode { EIO_ONCE, ENOSPC_ONCE, TORN, DEAD, SLOW, NR_MODES };
 static const char *const mode_names[] = { "eio", "enospc", "torn", "dead",
 					  "slow" };
-
-/* What a child tells its parent. */
-struct shared {
-	unsigned int calls;
-	char failed_call[48]; /* "pwritev", ... */
-	char what[160];	      /* why the run failed */
-	unsigned int nr_sites;
-	uintptr_t sites[MAX_SITES]; /* call sites that were made to fail */
-	uint64_t outcomes[4];
+static const char *const situation_names[] = {
+	"fresh", "crashed",	  "no index",  "bad checkpoint", "strays",
+	"tight", "no allocation", "no memory", "large",
 };
-enum { UNHURT, READ_ONLY, OPEN_FAILED, OP_FAILED };
-static struct shared *sh;
 static char work[64], store[80];
 
 static void wrong(const char *what, const char *name, long a)
 {
-	if (!sh->what[0])
-		snprintf(sh->what, sizeof(sh->what), "%s (%s, %ld)", what, name,
-			 a);
+	if (!ioe.sh->what[0])
+		snprintf(ioe.sh->what, sizeof(ioe.sh->what), "%s (%s, %ld)",
+			 what, name, a);
 }
-
-/* ---- the I/O layer that fails ---- */
-
-static enum mode mode;
-static unsigned int fail_at; /* 0: never */
-static atomic_uint calls;
-static atomic_bool flush_failed; /* a write or sync was made to fail */
-
-static void note_site(void *site, const char *op)
-{
-	for (unsigned int k = 0; k < sh->nr_sites; k++)
-		if (sh->sites[k] == (uintptr_t)site)
-			return;
-	if (sh->nr_sites < MAX_SITES)
-		sh->sites[sh->nr_sites++] = (uintptr_t)site;
-	snprintf(sh->failed_call, sizeof(sh->failed_call), "%s", op);
-}
-
-/* 0, or the error that this call gets. */
-static int strike(void *site, const char *op)
-{
-	unsigned int n = atomic_fetch_add(&calls, 1) + 1;
-
-	if (!fail_at || n < fail_at || (n > fail_at && mode != DEAD))
-		return 0;
-	if (n == fail_at)
-		note_site(site, op);
-	if (mode == SLOW) {
-		struct timespec ts = { 0, 30000000 };
-
-		nanosleep(&ts, NULL);
-		return 0;
-	}
-	return mode == ENOSPC_ONCE ? -ENOSPC : -EIO;
-}
-#define STRIKE(op) strike(__builtin_return_address(0), op)
-#define REAL	   bale_io_posix
-
-static int e_open(struct bale_io *io, const char *name, int flags, int *ret)
-{
-	int r = STRIKE("open");
-
-	return r ? r : REAL.open(io, name, flags, ret);
-}
-static void e_close(struct bale_io *io, int fd)
-{
-	REAL.close(io, fd);
-}
-static int e_pread(struct bale_io *io, int fd, void *buf, size_t len,
-		   uint64_t off, size_t *ret)
-{
-	int r = STRIKE("pread");
-
-	return r ? r : REAL.pread(io, fd, buf, len, off, ret);
-}
-static int e_pwritev(struct bale_io *io, int fd, const struct iovec *iov,
-		     int nr, uint64_t off)
-{
-	int r = STRIKE("pwritev");
-
-	if (!r)
-		return REAL.pwritev(io, fd, iov, nr, off);
-	atomic_store(&flush_failed, true);
-	if (mode == TORN && nr) {
-		struct iovec half = iov[0];
-
-		half.iov_len /= 2;
-		REAL.pwritev(io, fd, nr > 1 ? iov : &half, nr > 1 ? nr / 2 : 1,
-			     off);
-	}
-	return r;
-}
-static int e_sync(struct bale_io *io, int fd)
-{
-	int r = STRIKE("sync");
-
-	if (r)
-		atomic_store(&flush_failed, true);
-	return r ? r : REAL.sync(io, fd);
-}
-static int e_start_writeback(struct bale_io *io, int fd, uint64_t off,
-			     uint64_t len)
-{
-	int r = STRIKE("start_writeback");
-
-	return r ? r : REAL.start_writeback(io, fd, off, len);
-}
-static int e_allocate(struct bale_io *io, int fd, uint64_t off, uint64_t len)
-{
-	int r = STRIKE("allocate");
-
-	return r ? r : REAL.allocate(io, fd, off, len);
-}
-static int e_punch(struct bale_io *io, int fd, uint64_t off, uint64_t len)
-{
-	int r = STRIKE("punch");
-
-	return r ? r : REAL.punch(io, fd, off, len);
-}
-static int e_truncate(struct bale_io *io, int fd, uint64_t len)
-{
-	int r = STRIKE("truncate");
-
-	return r ? r : REAL.truncate(io, fd, len);
-}
-static int e_size(struct bale_io *io, int fd, uint64_t *len, uint64_t *alloc)
-{
-	int r = STRIKE("size");
-
-	return r ? r : REAL.size(io, fd, len, alloc);
-}
-static int e_rename(struct bale_io *io, const char *from, const char *to)
-{
-	int r = STRIKE("rename");
-
-	return r ? r : REAL.rename(io, from, to);
-}
-static int e_unlink(struct bale_io *io, const char *name)
-{
-	int r = STRIKE("unlink");
-
-	return r ? r : REAL.unlink(io, name);
-}
-static int e_mkdir(struct bale_io *io, const char *name)
-{
-	int r = STRIKE("mkdir");
-
-	return r ? r : REAL.mkdir(io, name);
-}
-static int e_sync_dir(struct bale_io *io, const char *name)
-{
-	int r = STRIKE("sync_dir");
-
-	return r ? r : REAL.sync_dir(io, name);
-}
-static int e_list(struct bale_io *io, const char *name, bale_io_list_fn *fn,
-		  void *arg)
-{
-	int r = STRIKE("list");
-
-	return r ? r : REAL.list(io, name, fn, arg);
-}
-static int e_space(struct bale_io *io, uint64_t *total, uint64_t *left)
-{
-	int r = STRIKE("space");
-
-	return r ? r : REAL.space(io, total, left);
-}
-
-static const struct bale_io_ops failing = {
-	.open = e_open,
-	.close = e_close,
-	.pread = e_pread,
-	.pwritev = e_pwritev,
-	.sync = e_sync,
-	.start_writeback = e_start_writeback,
-	.allocate = e_allocate,
-	.punch = e_punch,
-	.truncate = e_truncate,
-	.size = e_size,
-	.rename = e_rename,
-	.unlink = e_unlink,
-	.mkdir = e_mkdir,
-	.sync_dir = e_sync_dir,
-	.list = e_list,
-	.space = e_space,
-};
 
 /* ---- what should be there ---- */
 
@@ -239,9 +69,11 @@ struct file {
 	struct version v[MAX_VERSIONS];
 	unsigned int nr, acked;
 	bool durable; /* the name was acknowledged */
+	bool refused; /* a write failed: who knows how much of it is there */
 	bool whole;
 };
 static struct file files[NR_FILES + 1];
+static bool large_acked;
 
 static struct version *add_version(struct file *f, const struct version *from)
 {
@@ -284,7 +116,7 @@ static const char *check_bytes(const struct file *f, const uint8_t *p,
 		max = f->v[k].size > max ? f->v[k].size : max;
 	if (len > max)
 		return "too long";
-	if (f->nr == f->acked + 1 && len != f->v[f->acked].size)
+	if (f->durable && f->nr == f->acked + 1 && len != f->v[f->acked].size)
 		return "acknowledged size lost";
 	for (size_t i = 0; i < len; i++) {
 		bool found = false;
@@ -349,7 +181,7 @@ static bool note_sync(struct run *w, int r)
 {
 	if (r) {
 		w->op_failed = true;
-		if (atomic_load(&flush_failed) &&
+		if (atomic_load(&ioe.flush_failed) &&
 		    bale_store_error(bale_fs_store(w->fs)))
 			w->failed_fsync = true;
 		return false;
@@ -380,7 +212,8 @@ static void op_write(struct run *w, struct file *f, size_t off, size_t len,
 	if (off + len > v->size)
 		v->size = off + len;
 	iov = (struct iovec){ v->data + off, len };
-	w->op_failed |= bale_file_write(i, &iov, 1, off, false, false) != 0;
+	f->refused |= bale_file_write(i, &iov, 1, off, false, false) != 0;
+	w->op_failed |= f->refused;
 	bale_inode_put(i);
 }
 
@@ -409,7 +242,7 @@ static void op_fsync(struct run *w, struct file *f)
 		w->op_failed = true;
 		return;
 	}
-	if (note_sync(w, bale_file_fsync(i, false)) && f->nr) {
+	if (note_sync(w, bale_file_fsync(i, false)) && f->nr && !f->refused) {
 		f->acked = f->nr - 1;
 		f->durable = true;
 	}
@@ -421,7 +254,7 @@ static void op_sync(struct run *w)
 	if (!note_sync(w, bale_fs_sync(w->fs)))
 		return;
 	for (int k = 0; k <= NR_FILES; k++)
-		if (files[k].nr) {
+		if (files[k].nr && !files[k].refused) {
 			files[k].acked = files[k].nr - 1;
 			files[k].durable = true;
 		}
@@ -499,8 +332,116 @@ static void op_bulk(struct run *w, unsigned int tag)
 	op_sync(w);
 }
 
+static void large_bytes(uint8_t *p)
+{
+	uint32_t x = 1;
+
+	for (size_t i = 0; i < LARGE_BYTES; i++) {
+		x = x * 1664525 + 1013904223;
+		p[i] = (uint8_t)(x >> 24);
+	}
+}
+
+/* One bale of more than 1 MiB, a log that fills, threads that had time. */
+static void op_large(struct run *w)
+{
+	struct bale_cred cred = { 0 };
+	struct iovec iov = { malloc(LARGE_BYTES), LARGE_BYTES };
+	struct bale_inode *i;
+	int r = bale_dir_create(w->root, "large", S_IFREG | 0644, 0, &cred, &i);
+
+	if (r || !iov.iov_base) {
+		w->op_failed = true;
+		free(iov.iov_base);
+		return;
+	}
+	large_bytes(iov.iov_base);
+	r = bale_file_write(i, &iov, 1, 0, false, false);
+	w->op_failed |= r != 0;
+	if (!r && note_sync(w, bale_file_fsync(i, false)))
+		large_acked = true;
+	bale_inode_put(i);
+	free(iov.iov_base);
+	op_write(w, &files[0], 0, 1000, 199);
+	for (unsigned int k = 0; k < 8; k++)
+		op_bulk(w, 200 + 10 * k);
+	usleep(80000);
+}
+
+static void check_large(struct bale_inode *root)
+{
+	uint8_t *want = malloc(LARGE_BYTES);
+	struct bale_inode *i;
+	struct bale_read rd;
+	int r = bale_dir_lookup(root, "large", &i);
+
+	if (r || !want) {
+		wrong("not found", "large", r);
+		return;
+	}
+	large_bytes(want);
+	for (size_t at = 0; !r && at < LARGE_BYTES;) {
+		r = bale_file_read(i, at, LARGE_BYTES - at, &rd);
+		for (unsigned int k = 0; !r && k < rd.nr_iov; k++) {
+			if (memcmp(want + at, rd.iov[k].iov_base,
+				   rd.iov[k].iov_len))
+				wrong("content", "large", (long)at);
+			at += rd.iov[k].iov_len;
+		}
+		if (!r)
+			bale_file_read_done(&rd);
+	}
+	if (r)
+		wrong("cannot be read", "large", r);
+	bale_inode_put(i);
+	free(want);
+}
+
+/* Space set aside for more than one segment, and what statfs() asks. */
+static void op_promise(struct run *w)
+{
+	struct bale_space_info info;
+	struct bale_inode *i;
+
+	bale_space_info(bale_fs_store(w->fs), &info);
+	if (bale_dir_lookup(w->root, files[0].name, &i))
+		return;
+	w->op_failed |=
+		bale_file_fallocate(i, FALLOC_FL_KEEP_SIZE, 0, 4 << 20) != 0;
+	bale_inode_put(i);
+}
+
+static void op_no_room(struct run *w)
+{
+	ioe.room = 100000;
+	op_replace(w, &files[NR_FILES], 90000, 30);
+	ioe.room = IOE_TIGHT_BYTES;
+	for (unsigned int k = 0; k < 16; k++)
+		op_bulk(w, 300 + 10 * k);
+}
+
+static void before_script(void)
+{
+	const char *spec =
+		ioe.situation == NO_MEMORY ?
+			"segment.insert:1:ENOMEM,segment.insert:2:ENOMEM" :
+		ioe.situation == LARGE ? "cleaner.eager:1+:EAGAIN" :
+					 NULL;
+
+	if (spec)
+		bale_fault_arm(spec);
+}
+
 static void script(struct run *w)
 {
+	if (ioe.situation == LARGE) {
+		op_large(w);
+		return;
+	}
+	if (ioe.situation == TIGHT)
+		op_no_room(w);
+	if (ioe.situation != FRESH && ioe.situation != CRASHED)
+		op_promise(w);
 	for (unsigned int k = 0; k < NR_FILES; k++)
 		op_write(w, &files[k], k * 1000, 90000 + 9000 * k, 10 + k);
 	op_fsync(w, &files[0]);
@@ -527,6 +468,12 @@ static void script(struct run *w)
 	op_fsync(w, &files[1]);
 	op_maintain(w, 1);
 	op_sync(w);
+	if (ioe.situation != FRESH && ioe.situation != CRASHED)
+		op_promise(w);
+	if (ioe.situation == NO_MEMORY)
+		bale_fault_arm("meta.apply:1:ENOSPC");
+	for (unsigned int k = 0; ioe.situation == NO_ALLOCATE && k < 16; k++)
+		op_bulk(w, 500 + 10 * k); /* a checkpoint is due at the end */
 }
 
 static void name_files(void)
@@ -536,8 +483,6 @@ static void name_files(void)
 	files[NR_FILES].whole = true;
 }
 
-static bool untrusted; /* the first open makes a new index */
-
 static int open_fs(struct bale_fs **ret, bool with_faults, bool threads)
 {
 	struct bale_fs_options o = { .size = sizeof(o),
@@ -545,8 +490,9 @@ static int open_fs(struct bale_fs **ret, bool with_faults, bool threads)
 				     .commit_ns = 5000000,
 				     .nr_workers = 1,
 				     .cache_bytes = 32 << 20,
-				     .untrusted = with_faults && untrusted,
-				     .io_ops = with_faults ? &failing : NULL };
+				     .untrusted = with_faults &&
+						  ioe.situation == CRASHED,
+				     .io_ops = with_faults ? &ioe_ops : NULL };
 
 	return bale_fs_open(store, &o, ret);
 }
@@ -559,6 +505,7 @@ static void child(bool threads)
 
 	alarm(SECONDS);
 	name_files();
+	before_script();
 	r = open_fs(&w.fs, true, threads);
 	if (r) {
 		outcome = OPEN_FAILED;
@@ -582,8 +529,11 @@ static void child(bool threads)
 			if (files[k].nr)
 				files[k].acked = files[k].nr - 1;
 	}
-	sh->outcomes[outcome]++;
-	sh->calls = atomic_load(&calls);
+	ioe.sh->outcomes[outcome]++;
+	if (ioe.sh->failed_site < MAX_SITES)
+		ioe.sh->site[ioe.sh->failed_site].outcomes[outcome]++;
+	ioe.sh->calls = atomic_load(&ioe.calls);
+	bale_fault_clear();
 	r = open_fs(&w.fs, false, false);
 	if (r || bale_inode_get(w.fs, BALE_ROOT_INO, &w.root)) {
 		wrong("does not open again", "", r);
@@ -591,10 +541,12 @@ static void child(bool threads)
 	}
 	for (int k = 0; k <= NR_FILES; k++)
 		check_file(w.root, &files[k], false);
+	if (large_acked)
+		check_large(w.root);
 	bale_inode_put(w.root);
 	if (bale_fs_close(w.fs))
 		wrong("does not close", "", 0);
-	_exit(sh->what[0] ? 1 : 0);
+	_exit(ioe.sh->what[0] ? 1 : 0);
 }
 
 static bool one_run(const struct dm_image *m, enum mode how, unsigned int at,
@@ -605,24 +557,26 @@ static bool one_run(const struct dm_image *m, enum mode how, unsigned int at,
 
 	dm_remove_tree(store);
 	dm_image_write(m, store);
-	sh->what[0] = sh->failed_call[0] = 0;
-	sh->calls = 0;
+	ioe.sh->what[0] = ioe.sh->failed_call[0] = 0;
+	ioe.sh->calls = 0;
+	ioe.sh->failed_site = MAX_SITES;
 	fflush(NULL);
 	pid = fork();
 	if (!pid) {
 		if (!getenv("VERBOSE") && !freopen("/dev/null", "w", stderr))
 			_exit(98);
-		mode = how;
-		fail_at = at;
+		ioe.mode = how;
+		ioe.fail_at = at;
 		child(threads);
 	}
 	if (waitpid(pid, &status, 0) != pid)
 		exit(1);
 	if (!status)
 		return true;
-	fprintf(stderr, "FAIL %s at call %u (%s)%s: status %#x: %s\n",
-		mode_names[how], at, sh->failed_call,
-		threads ? " with threads" : "", (unsigned int)status, sh->what);
+	fprintf(stderr, "FAIL %s: %s at call %u (%s)%s: status %#x: %s\n",
+		situation_names[ioe.situation], mode_names[how], at,
+		ioe.sh->failed_call, threads ? " with threads" : "",
+		(unsigned int)status, ioe.sh->what);
 	return false;
 }
 
@@ -644,57 +598,143 @@ static const struct bale_mkfs_options mkfs_options = {
 	.codec = BALE_CODEC_auto,
 };
 
-/* Each call of mkfs fails: it says so, leaves no store, and works after. */
-static unsigned int check_mkfs(unsigned int *failures)
+static const struct bale_mkfs_options mkfs_over = {
+	.size = sizeof(mkfs_over),
+	.extent_bits = 16,
+	.segment_bits = 20,
+	.log_bits = 20,
+	.codec = BALE_CODEC_auto,
+	.force = true,
+};
+
+static bool mkfs_fails(struct bale_fault_site *site, unsigned int n, bool over)
 {
-	static const char *const ops[] = { "open",   "pwritev", "sync",
-					   "rename", "mkdir",	"sync_dir",
-					   "list",   "space" };
+	char spec[64];
+	int r;
+
+	snprintf(spec, sizeof(spec), "%s@%u:%u:EIO", bale_fault_site_file(site),
+		 site->line, n);
+	dm_remove_tree(store);
+	if (over)
+		must(bale_store_mkfs(store, &mkfs_options), "mkfs");
+	must(bale_fault_arm(spec), spec);
+	r = bale_store_mkfs(store, over ? &mkfs_over : &mkfs_options);
+	bale_fault_clear();
+	ioe.sh->outcomes[r ? OP_FAILED : UNHURT]++;
+	ioe.sh->site[ioe_site_index(site)].failed++;
+	ioe.sh->site[ioe_site_index(site)].outcomes[r ? OP_FAILED : UNHURT]++;
+	r = r ? bale_store_mkfs(store, over ? &mkfs_over : &mkfs_options) : 0;
+	if (r)
+		fprintf(stderr, "FAIL mkfs after %s: %s\n", spec, strerror(-r));
+	return !r;
+}
+
+/* Each call of mkfs fails: it says so or did without, leaves no store, and
+ * works after; the same over a store that is there. */
+static unsigned int check_mkfs(bool over, unsigned int *failures)
+{
+	static uint64_t passed[MAX_SITES];
+	struct bale_fault_site *site;
 	unsigned int runs = 0;
 
-	for (size_t k = 0; k < sizeof(ops) / sizeof(*ops); k++)
-		for (unsigned int n = 1;; n++, runs++) {
-			char spec[48];
-			int r;
-
-			snprintf(spec, sizeof(spec), "io.%s:%u:EIO", ops[k], n);
-			dm_remove_tree(store);
-			must(bale_fault_arm(spec), spec);
-			r = bale_store_mkfs(store, &mkfs_options);
-			bale_fault_clear();
-			if (!r)
-				break;
-			r = bale_store_mkfs(store, &mkfs_options);
-			if (!r)
-				continue;
-			fprintf(stderr, "FAIL mkfs after %s: %s\n", spec,
-				strerror(-r));
-			++*failures;
-		}
+	dm_remove_tree(store);
+	if (over)
+		must(bale_store_mkfs(store, &mkfs_options), "mkfs");
+	for (unsigned int k = 0; (site = bale_fault_site(k)); k++)
+		site->passed = 0;
+	must(bale_fault_arm("counting:1"), "counting");
+	must(bale_store_mkfs(store, over ? &mkfs_over : &mkfs_options), "mkfs");
+	bale_fault_clear();
+	for (unsigned int k = 0; (site = bale_fault_site(k)); k++)
+		passed[k] = site->name ? 0 : site->passed;
+	for (unsigned int k = 0; (site = bale_fault_site(k)); k++)
+		for (unsigned int n = 1; n <= passed[k]; n++, runs++)
+			*failures += !mkfs_fails(site, n, over);
 	return runs;
 }
 
-/* A fresh store, or one that a crash left with a superblock lost: its log is
- * replayed and its index made anew under faults. */
-static void load_image(struct dm_image *m, bool crashed)
-{
-	struct dm_master ma;
-	struct dm_file *f;
+/* ---- the situations ---- */
 
-	dm_remove_tree(store);
-	untrusted = crashed;
-	if (!crashed) {
-		must(bale_store_mkfs(store, &mkfs_options), "mkfs");
-		dm_image_load(m, store);
+static void drop_file(struct dm_image *m, const char *name)
+{
+	struct dm_file *f = dm_image_find(m, name);
+
+	if (!f)
 		return;
-	}
-	dm_build(store, &ma);
-	dm_image_free(&ma.stale);
-	dm_image_free(&ma.closed);
-	*m = ma.crashed;
-	f = dm_image_find(m, "super.1");
 	free(f->data);
 	*f = m->file[--m->nr];
+}
+
+static void add_file(struct dm_image *m, const char *name, size_t len)
+{
+	struct dm_file *f = &m->file[m->nr++];
+
+	snprintf(f->name, sizeof(f->name), "%s", name);
+	f->data = calloc(1, len);
+	f->len = len;
+	must(f->data ? 0 : -ENOMEM, "memory");
+}
+
+/* The last file of a folder. */
+static struct dm_file *newest(struct dm_image *m, const char *folder)
+{
+	struct dm_file *f = NULL;
+
+	for (unsigned int k = 0; k < m->nr; k++)
+		if (!strncmp(m->file[k].name, folder, strlen(folder)) &&
+		    (!f || strcmp(m->file[k].name, f->name) > 0))
+			f = &m->file[k];
+	must(f ? 0 : -ENOENT, folder);
+	return f;
+}
+
+static void append_garbage(struct dm_file *f, size_t len)
+{
+	f->data = realloc(f->data, f->len + len);
+	must(f->data ? 0 : -ENOMEM, "memory");
+	memset(f->data + f->len, 0xa5, len);
+	f->len += len;
+}
+
+static const struct bale_mkfs_options mkfs_large = {
+	.size = sizeof(mkfs_large),
+	.extent_bits = 16,
+	.segment_bits = 22,
+	.log_bits = 23,
+	.codec = BALE_CODEC_auto,
+};
+
+static void load_fresh(struct dm_image *m, const struct bale_mkfs_options *o)
+{
+	dm_remove_tree(store);
+	must(bale_store_mkfs(store, o), "mkfs");
+	dm_image_load(m, store);
+	dm_remove_tree(store);
+}
+
+static void load_images(struct dm_image *m)
+{
+	struct dm_master ma;
+
+	load_fresh(&m[LARGE], &mkfs_large);
+	load_fresh(&m[FRESH], &mkfs_options);
+	dm_image_copy(&m[TIGHT], &m[FRESH]);
+	dm_image_copy(&m[NO_ALLOCATE], &m[FRESH]);
+	dm_image_copy(&m[NO_MEMORY], &m[FRESH]);
+	dm_build(store, &ma);
+	dm_image_free(&ma.stale);
+	dm_image_copy(&m[STRAYS], &ma.crashed);
+	append_garbage(newest(&m[STRAYS], "seg/"), 9000);
+	add_file(&m[STRAYS], "seg/00000000000000ff", 5000);
+	add_file(&m[STRAYS], "log/00000000000000ff", 5000);
+	add_file(&m[STRAYS], "ckpt/new", 5000);
+	dm_image_copy(&m[BAD_CKPT], &ma.closed);
+	drop_file(&m[BAD_CKPT], "index/data.mdb");
+	newest(&m[BAD_CKPT], "ckpt/")->data[600] ^= 1;
+	m[NO_INDEX] = ma.closed;
+	drop_file(&m[NO_INDEX], "index/data.mdb");
+	m[CRASHED] = ma.crashed;
+	drop_file(&m[CRASHED], "super.1");
 }
 
 struct sums {
@@ -707,21 +747,110 @@ static void all_calls(const struct dm_image *m, unsigned int first,
 	unsigned int total;
 
 	s->failures += !one_run(m, EIO_ONCE, 0, false);
-	total = sh->calls;
-	sh->outcomes[UNHURT]--; /* that was no fault */
+	total = ioe.sh->calls;
+	ioe.sh->outcomes[UNHURT]--; /* that was no fault */
 	s->calls += total;
 	for (unsigned int n = first; n <= total; n += step)
 		for (unsigned int how = 0; how < NR_MODES; how++, s->runs++)
 			s->failures += !one_run(m, how, n, (n + how) % 4 == 3);
 }
 
+/* ---- each site ---- */
+
+static unsigned int passed[NR_SITUATIONS][MAX_SITES];
+
+static void count_sites(const struct dm_image *m, struct sums *s)
+{
+	for (ioe.situation = 0; ioe.situation < NR_SITUATIONS;
+	     ioe.situation++) {
+		for (unsigned int k = 0; k < MAX_SITES; k++)
+			ioe.sh->site[k].passed = 0;
+		s->failures += !one_run(&m[ioe.situation], EIO_ONCE, 0,
+					ioe.situation == LARGE);
+		ioe.sh->outcomes[UNHURT]--;
+		for (unsigned int k = 0; k < MAX_SITES; k++)
+			passed[ioe.situation][k] = ioe.sh->site[k].passed;
+	}
+}
+
+/* The first passage, or all of first, middle, last. */
+static void fail_one(const struct dm_image *m, unsigned int k, bool all,
+		     struct sums *s)
+{
+	unsigned int total = passed[ioe.situation][k];
+	unsigned int at[] = { 1, (total + 1) / 2, total };
+
+	ioe.fail_site = bale_fault_site(k);
+	for (unsigned int i = 0; i < 3; i++) {
+		if (i && (!all || at[i] == at[i - 1]))
+			continue;
+		for (unsigned int how = 0; how < NR_MODES; how++) {
+			if (!all && how != EIO_ONCE && how != DEAD)
+				continue;
+			s->failures += !one_run(&m[ioe.situation], how, at[i],
+						ioe.situation == LARGE);
+			s->runs++;
+		}
+	}
+	ioe.fail_site = NULL;
+}
+
+static void each_site(const struct dm_image *m, bool all, struct sums *s)
+{
+	struct bale_fault_site *site;
+
+	count_sites(m, s);
+	for (unsigned int k = 0; (site = bale_fault_site(k)); k++) {
+		bool once = false;
+
+		for (ioe.situation = 0; ioe.situation < NR_SITUATIONS;
+		     ioe.situation++) {
+			if (site->name || !passed[ioe.situation][k] ||
+			    (once && !all))
+				continue;
+			once = true;
+			fail_one(m, k, all, s);
+		}
+	}
+}
+
+/* A row for each site; how many were never failed. */
+static unsigned int report_sites(void)
+{
+	const struct bale_fault_site *site;
+	unsigned int nr = 0, never = 0;
+
+	printf("%-22s %-28s %-15s %6s %7s %9s %8s %6s\n", "call site",
+	       "function", "operation", "failed", "unhurt", "read-only",
+	       "no open", "failed");
+	for (unsigned int k = 0; (site = bale_fault_site(k)); k++) {
+		char place[40];
+
+		if (site->name)
+			continue;
+		nr++;
+		never += !ioe.sh->site[k].failed;
+		snprintf(place, sizeof(place), "%s@%u",
+			 bale_fault_site_file(site), site->line);
+		printf("%-22s %-28s %-15s %6u %7u %9u %8u %6u%s\n", place,
+		       site->func, ioe.sh->site[k].op, ioe.sh->site[k].failed,
+		       ioe.sh->site[k].outcomes[UNHURT],
+		       ioe.sh->site[k].outcomes[READ_ONLY],
+		       ioe.sh->site[k].outcomes[OPEN_FAILED],
+		       ioe.sh->site[k].outcomes[OP_FAILED],
+		       ioe.sh->site[k].failed ? "" : " NEVER");
+	}
+	printf("%u of %u call sites were made to fail\n", nr - never, nr);
+	return never;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int step = argc > 1 ? (unsigned int)atoi(argv[1]) : 1;
 	unsigned int first = argc > 2 ? (unsigned int)atoi(argv[2]) : 1;
-	unsigned int mkfs_runs;
+	unsigned int mkfs_runs, never;
+	struct dm_image m[NR_SITUATIONS];
 	struct sums s = { 0 };
-	struct dm_image m;
 
 	bale_log_set_level(BALE_LOG_ERR);
 	snprintf(work, sizeof(work), "/dev/shm/balefs-ioerror-XXXXXX");
@@ -729,24 +858,26 @@ int main(int argc, char **argv)
 		return 77;
 	snprintf(store, sizeof(store), "%s/store", work);
 	setenv("TMPDIR", work, 1);
-	sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE,
-		  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (sh == MAP_FAILED || !step)
+	ioe.sh = mmap(NULL, sizeof(*ioe.sh), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (ioe.sh == MAP_FAILED || !step)
 		return 1;
-	mkfs_runs = check_mkfs(&s.failures);
-	for (int crashed = 0; crashed < 2; crashed++) {
-		load_image(&m, crashed);
-		all_calls(&m, first, step, &s);
-		dm_image_free(&m);
-	}
-	printf("%u calls, %u call sites made to fail, %u runs, %u of mkfs: "
-	       "%llu unhurt, %llu read-only, %llu did not open, %llu with a "
-	       "failed call: %u failures\n",
-	       s.calls, sh->nr_sites, s.runs, mkfs_runs,
-	       (unsigned long long)sh->outcomes[UNHURT],
-	       (unsigned long long)sh->outcomes[READ_ONLY],
-	       (unsigned long long)sh->outcomes[OPEN_FAILED],
-	       (unsigned long long)sh->outcomes[OP_FAILED], s.failures);
+	mkfs_runs = check_mkfs(false, &s.failures);
+	mkfs_runs += check_mkfs(true, &s.failures);
+	load_images(m);
+	for (ioe.situation = FRESH; ioe.situation <= CRASHED; ioe.situation++)
+		all_calls(&m[ioe.situation], first, step, &s);
+	each_site(m, step == 1, &s);
+	never = report_sites();
+	printf("%u calls, %u runs, %u of mkfs: %llu unhurt, %llu read-only, "
+	       "%llu did not open, %llu with a failed call: %u failures\n",
+	       s.calls, s.runs, mkfs_runs,
+	       (unsigned long long)ioe.sh->outcomes[UNHURT],
+	       (unsigned long long)ioe.sh->outcomes[READ_ONLY],
+	       (unsigned long long)ioe.sh->outcomes[OPEN_FAILED],
+	       (unsigned long long)ioe.sh->outcomes[OP_FAILED], s.failures);
+	for (ioe.situation = 0; ioe.situation < NR_SITUATIONS; ioe.situation++)
+		dm_image_free(&m[ioe.situation]);
 	dm_remove_tree(work);
-	return s.failures ? 1 : 0;
+	return s.failures || never ? 1 : 0;
 }
