@@ -127,7 +127,19 @@ static int share_locked(struct bale_inode *src, uint64_t from,
 		dst->row.size = end;
 	bale_file_touch_locked(dst, true);
 	bale_inode_stage(dst, &s.t);
-	return bale_txn_commit(&s.t, NULL);
+	return bale_file_commit_locked(dst, &s.t);
+}
+
+/* How many of nr clean extents are all of what a reader gets: patches that
+ * could not be folded are not in them. */
+static uint64_t unpatched(struct bale_inode *i, uint64_t from, uint64_t nr)
+{
+	uint64_t no;
+	int r = bale_patch_next(i, from, &no);
+
+	if (r)
+		return r == -ENOENT ? nr : 0;
+	return no - from < nr ? no - from : nr;
 }
 
 /* 0: *ret_len bytes shared, maybe none (then they are to be copied). */
@@ -156,7 +168,8 @@ static int try_share(struct bale_inode *src, uint64_t src_off,
 	whole = src->row.size >> fs->extent_bits;
 	whole = whole > from ? whole - from : 0;
 	nr = nr < whole ? nr : whole;
-	if (!r && nr && (!src->data || !src->data->nr_dirty) &&
+	nr = r ? 0 : unpatched(src, from, nr);
+	if (nr && (!src->data || !src->data->nr_dirty) &&
 	    !(src->row.flags & BALE_INODE_HAS_INLINE)) {
 		r = share_locked(src, from, dst, to, nr);
 		if (!r)

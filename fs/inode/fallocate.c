@@ -29,19 +29,6 @@ static int zero_part(struct bale_inode *i, uint64_t no, uint32_t off,
 	return bale_ext_write_locked(i, no, off, NULL, 0, 0, end - off);
 }
 
-/* Whole extents. */
-static int punch_whole(struct bale_inode *i, uint64_t first, uint64_t last)
-{
-	struct bale_txn t;
-	int r;
-
-	bale_txn_begin(i->fs->meta, &t);
-	bale_file_discard_range(i, first, last, &t);
-	bale_inode_stage(i, &t);
-	r = bale_txn_commit(&t, NULL);
-	return r ? r : bale_map_free_range(i, first, last);
-}
-
 static int punch_locked(struct bale_inode *i, uint64_t off, uint64_t end)
 {
 	struct bale_fs *fs = i->fs;
@@ -67,7 +54,7 @@ static int punch_locked(struct bale_inode *i, uint64_t off, uint64_t end)
 		first++;
 	}
 	if (!r && first < last)
-		r = punch_whole(i, first, last);
+		r = bale_file_punch_locked(i, first, last);
 	if (!r && last >= first && end != i->row.size)
 		r = zero_part(i, last, 0,
 			      (uint32_t)(end & (fs->extent_size - 1)));

@@ -223,8 +223,13 @@ int bale_patch_stage_locked(struct bale_inode *i, uint64_t *ret_seq);
 
 /* ---- truncate.c ---- */
 
-/* Free map slots [first, last) in steps; rows of the inode go along. */
+/* Free map slots [first, last) in steps; rows of the inode go along. Nothing
+ * of them is dirty. */
 int bale_map_free_range(struct bale_inode *i, uint64_t first, uint64_t last);
+/* Extents [first, last) become a hole, in steps: each whole or not at all. */
+int bale_file_punch_locked(struct bale_inode *i, uint64_t first, uint64_t last);
+/* Commit what memory shows already: refused, the store has failed. */
+int bale_file_commit_locked(struct bale_inode *i, struct bale_txn *t);
 /* The inline value's bytes, off row.stored; before it is replaced or goes. Lock
  * held exclusively, as for the next. */
 void bale_inline_uncount(struct bale_inode *i);

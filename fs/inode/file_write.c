@@ -231,7 +231,7 @@ int bale_ext_rewrite_locked(struct bale_inode *i, uint64_t no)
 static int check_tail(struct bale_inode *i)
 {
 	struct bale_fs *fs = i->fs;
-	uint64_t size = i->row.size, no = bale_ext_no(fs, size), id;
+	uint64_t size = i->row.size, no = bale_ext_no(fs, size), id, patched;
 	struct bale_extent_row row;
 	int r;
 
@@ -242,7 +242,11 @@ static int check_tail(struct bale_inode *i)
 		return r;
 	if (no == 0 && i->row.flags & BALE_INODE_HAS_INLINE)
 		return bale_ext_rewrite_locked(i, no);
-	r = bale_map_get(i, no, &id);
+	r = bale_patch_next(i, no, &patched);
+	if (!r && patched == no)
+		return bale_ext_rewrite_locked(i, no);
+	if (!r || r == -ENOENT)
+		r = bale_map_get(i, no, &id);
 	if (r || !id)
 		return r;
 	r = bale_meta_extent(fs->meta, id, &row);

@@ -10,6 +10,21 @@
 
 enum { STEP_BYTES = BALE_TXN_MAX / 4 };
 
+/*
+ * Commit what memory shows already. Refused, the two would differ from then on,
+ * and what is staged later would go by memory: nothing is accepted any more.
+ */
+int bale_file_commit_locked(struct bale_inode *i, struct bale_txn *t)
+{
+	int r = bale_txn_commit(t, NULL);
+
+	if (r) {
+		bale_map_forget(i);
+		bale_store_fail(i->fs->store, r, "staging of a file's change");
+	}
+	return r;
+}
+
 /* ---- map slots ---- */
 
 static void free_row(struct bale_inode *i, struct bale_txn *t, uint64_t group,
@@ -63,16 +78,22 @@ int bale_map_free_range(struct bale_inode *i, uint64_t first, uint64_t last)
 	int r, more;
 
 	do {
+		uint64_t stored = i->row.stored;
+
 		bale_txn_begin(i->fs->meta, &t);
-		more = free_step(i, &t, &first, last);
-		if (more < 0 || !bale_txn_bytes(&t)) {
+		more = r = free_step(i, &t, &first, last);
+		if (more >= 0 && bale_txn_bytes(&t)) {
+			bale_inode_stage(i, &t);
+			r = bale_txn_commit(&t, NULL);
+		} else {
 			bale_txn_abort(&t);
-			return more < 0 ? more : 0;
 		}
-		bale_inode_stage(i, &t);
-		r = bale_txn_commit(&t, NULL);
-	} while (!r && more);
-	return r;
+		if (r < 0) {
+			bale_map_forget(i);
+			i->row.stored = stored;
+		}
+	} while (r >= 0 && more > 0);
+	return r < 0 ? r : 0;
 }
 
 /* ---- dirty extents ---- */
@@ -163,6 +184,13 @@ void bale_inline_stage_del(struct bale_inode *i, struct bale_txn *t)
 	i->row.flags &= ~(uint32_t)BALE_INODE_HAS_INLINE;
 }
 
+/* Without names it has an orphan row, for good. */
+static void mark_unfinished(struct bale_inode *i, struct bale_txn *t)
+{
+	if (i->row.nlink)
+		bale_orphan_stage(t, i->ino, BALE_ORPHAN_TRUNCATE);
+}
+
 static int shrink(struct bale_inode *i, uint64_t size)
 {
 	struct bale_fs *fs = i->fs;
@@ -189,27 +217,30 @@ static int shrink(struct bale_inode *i, uint64_t size)
 		/* The size is the new one at once; a crash in between is
 		 * resumed from the orphan row. */
 		if (!steps)
-			bale_orphan_stage(&t, i->ino, BALE_ORPHAN_TRUNCATE);
+			mark_unfinished(i, &t);
 		steps = true;
 		bale_inode_stage(i, &t);
-		r = bale_txn_commit(&t, NULL);
+		r = bale_file_commit_locked(i, &t);
 		BALE_FAULT_POINT("truncate.step");
 		if (r)
 			return r;
 		bale_txn_begin(fs->meta, &t);
 	}
 	if (more < 0) {
-		bale_txn_abort(&t);
-		return more;
-	}
-	if (steps)
+		/* The size counts, and growing meets the rest again. */
+		bale_warn("inode %" PRIu64 ": not all freed behind its end: %s",
+			  i->ino, strerror(-more));
+		mark_unfinished(i, &t);
+	} else if (steps && i->row.nlink) {
 		bale_orphan_stage_del(&t, i->ino);
+	}
 	bale_inode_stage(i, &t);
-	return bale_txn_commit(&t, NULL);
+	return bale_file_commit_locked(i, &t);
 }
 
 int bale_file_truncate_locked(struct bale_inode *i, uint64_t size)
 {
+	uint64_t was = i->row.size;
 	struct bale_file_data *d;
 	struct bale_txn t;
 	int r = bale_file_writable(i->fs);
@@ -228,7 +259,60 @@ int bale_file_truncate_locked(struct bale_inode *i, uint64_t size)
 	i->row.size = size;
 	bale_txn_begin(i->fs->meta, &t);
 	bale_inode_stage(i, &t);
-	return bale_txn_commit(&t, NULL);
+	r = bale_txn_commit(&t, NULL);
+	if (r)
+		i->row.size = was;
+	return r;
+}
+
+/* ---- holes ---- */
+
+/* Where a step of at most STEP_ROWS map rows ends; they can all be read. */
+static int punch_end(struct bale_inode *i, uint64_t first, uint64_t last,
+		     uint64_t *ret)
+{
+	enum { STEP_ROWS = 64 };
+	uint64_t ids[BALE_MAP_SLOTS], group = first / BALE_MAP_SLOTS;
+	int r = 0;
+
+	*ret = last;
+	for (unsigned int nr = 0; !r; nr++, group++) {
+		r = bale_map_next(i, group, &group);
+		if (r == -ENOENT || (!r && group * BALE_MAP_SLOTS >= last))
+			return 0;
+		if (nr == STEP_ROWS) {
+			*ret = group * BALE_MAP_SLOTS;
+			return 0;
+		}
+		if (!r)
+			r = bale_map_row(i, group, ids);
+	}
+	return r;
+}
+
+int bale_file_punch_locked(struct bale_inode *i, uint64_t first, uint64_t last)
+{
+	struct bale_txn t;
+	uint64_t end;
+	int r = 0, more;
+
+	while (!r && first < last) {
+		r = punch_end(i, first, last, &end);
+		if (r)
+			break;
+		/* Patches go with what they are laid over: a crash in between
+		 * would show what was there before them. */
+		bale_txn_begin(i->fs->meta, &t);
+		bale_file_discard_range(i, first, end, &t);
+		while ((more = free_step(i, &t, &first, end)) > 0)
+			;
+		if (more < 0)
+			t.error = more;
+		bale_inode_stage(i, &t);
+		r = bale_file_commit_locked(i, &t);
+		BALE_FAULT_POINT("punch.step");
+	}
+	return r;
 }
 
 int bale_file_delete(struct bale_inode *i)

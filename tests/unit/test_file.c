@@ -840,6 +840,35 @@ static void damaged_map_row_hurts_its_file_only(void **state)
 	bale_inode_put(other);
 }
 
+/* It was refused, but the file had the new size from then on. */
+static void damaged_map_row_does_not_stop_a_cut(void **state)
+{
+	struct rig *g = *state;
+	struct bale_inode_row row;
+	uint64_t id;
+
+	assert_int_equal(put(g->i, g->a, 2 * EXTENT, 0), 0);
+	assert_int_equal(put(g->i, g->a, EXTENT, 64ull * EXTENT), 0);
+	assert_int_equal(bale_fs_sync(g->fs), 0);
+	assert_int_equal(bale_map_get(g->i, 0, &id), 0);
+	damage_map_row(g, g->i->ino, 1);
+	assert_int_equal(truncate_to(g, EXTENT), 0);
+	bale_inode_attr(g->i, &row);
+	assert_int_equal(row.size, EXTENT);
+	/* What is behind the end is not known: nothing may uncover it. */
+	assert_true(truncate_to(g, 66ull * EXTENT) < 0);
+	assert_true(put(g->i, g->a, EXTENT, 70ull * EXTENT) < 0);
+	bale_inode_attr(g->i, &row);
+	assert_int_equal(row.size, EXTENT);
+	expect(g, g->i, g->a, EXTENT, 0);
+	/* The next mount has a new index, and frees the rest. */
+	reopen(g);
+	expect(g, g->i, g->a, EXTENT, 0);
+	assert_int_equal(truncate_to(g, 66ull * EXTENT), 0);
+	expect_zeros(g, EXTENT, EXTENT);
+	expect_zeros(g, EXTENT, 64ull * EXTENT);
+}
+
 static void limits(void **state)
 {
 	struct rig *g = *state;
@@ -897,6 +926,7 @@ int main(void)
 		T(fallocate_sets_space_aside),
 		T(deleted_file_keeps_no_space),
 		T(damaged_map_row_hurts_its_file_only),
+		T(damaged_map_row_does_not_stop_a_cut),
 		T(limits),
 		T(memory_stays_bounded),
 	};
