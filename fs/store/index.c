@@ -25,7 +25,9 @@
 #include "fs/store/audit.h"
 
 static const char data_file[] = "index/data.mdb",
-		  lock_file[] = "index/lock.mdb", clean_file[] = "index/clean";
+		  lock_file[] = "index/lock.mdb", clean_file[] = "index/clean",
+		  new_file[] = "index/new.mdb",
+		  new_lock_file[] = "index/new.mdb-lock";
 
 #define CLEAN_MAGIC "BALEclen"
 struct disk_clean {
@@ -257,7 +259,7 @@ static int make_private(struct bale_meta *m)
 	return bale_kv_open(dir, BALE_KV_CREATE, m->st->super.uuid, &m->kv);
 }
 
-int bale_index_create(struct bale_meta *m)
+int bale_index_create(struct bale_meta *m, bool aside)
 {
 	struct bale_io *io = m->st->io;
 	char path[64];
@@ -269,19 +271,45 @@ int bale_index_create(struct bale_meta *m)
 	if (r == -EEXIST)
 		r = 0;
 	if (!r)
+		r = remove_file(m, new_lock_file);
+	if (!r)
+		r = remove_file(m, new_file);
+	if (!r && !aside)
 		r = remove_file(m, clean_file);
-	if (!r)
+	if (!r && !aside)
 		r = remove_file(m, lock_file);
-	if (!r)
+	if (!r && !aside)
 		r = remove_file(m, data_file);
 	if (r)
 		return r;
 	index_path(m, path);
-	r = bale_kv_open(path, BALE_KV_CREATE, m->st->super.uuid, &m->kv);
+	if (aside)
+		strcat(path, "/new.mdb");
+	m->index_aside = aside;
+	r = bale_kv_open(path, BALE_KV_CREATE | (aside ? BALE_KV_FILE : 0),
+			 m->st->super.uuid, &m->kv);
 	/* LMDB syncs its file, not the name. */
 	if (!r)
 		r = BALE_IO(io)->sync_dir(io, "index");
 	return r ? r : BALE_IO(io)->sync_dir(io, "");
+}
+
+int bale_index_settle(struct bale_meta *m)
+{
+	struct bale_io *io = m->st->io;
+	int r;
+
+	if (!m->index_aside)
+		return 0;
+	r = remove_file(m, clean_file);
+	if (!r)
+		r = remove_file(m, new_lock_file);
+	if (!r)
+		r = BALE_IO(io)->rename(io, new_file, data_file);
+	if (!r)
+		r = BALE_IO(io)->sync_dir(io, "index");
+	m->index_aside = r != 0;
+	return r;
 }
 
 /* ---- closing ---- */
@@ -327,6 +355,8 @@ void bale_index_close(struct bale_meta *m, bool clean)
 	m->kv = NULL;
 	if (m->private_index)
 		remove_private(m);
+	else if (had && m->index_aside)
+		remove_file(m, new_file); /* it never took the place */
 	else if (had && !m->read_only && doubtful)
 		remove_file(m, data_file); /* the next open makes a new one */
 	else if (had && !m->read_only && clean)

@@ -27,10 +27,11 @@ struct bale_kv_position {
 enum {
 	BALE_KV_READ_ONLY = 1, /* nothing is written, no lock file */
 	BALE_KV_CREATE = 2,
+	BALE_KV_FILE = 4, /* path is the file, with CREATE only */
 	BALE_KV_MAX_READERS = 256,
 };
 
-/* path: the directory. -ENOENT: no index there; -EUCLEAN: not one of this
+/* path: the directory that has data.mdb. -ENOENT: no index there; -EUCLEAN: not one of this
  * store, or damaged. The file must have been audited, or ended cleanly. */
 int bale_kv_open(const char *path, unsigned int flags, const uint8_t uuid[16],
 		 struct bale_kv **ret);

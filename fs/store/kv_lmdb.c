@@ -456,10 +456,11 @@ static void on_assert(MDB_env *env, const char *msg)
 		 msg);
 }
 
-static int open_env(struct bale_kv *kv, const char *path)
+static int open_env(struct bale_kv *kv, const char *path, bool is_file)
 {
 	unsigned int flags =
-		MDB_NOTLS | (kv->read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
+		MDB_NOTLS | (kv->read_only ? MDB_RDONLY | MDB_NOLOCK : 0) |
+		(is_file ? MDB_NOSUBDIR : 0);
 	int r = MDB_INVALID;
 
 	for (size_t i = 0; i < sizeof(map_sizes) / sizeof(*map_sizes); i++) {
@@ -521,7 +522,7 @@ int bale_kv_open(const char *path, unsigned int flags, const uint8_t uuid[16],
 		return -ENOMEM;
 	bale_mutex_init(&kv->lock);
 	kv->read_only = flags & BALE_KV_READ_ONLY;
-	r = open_env(kv, path);
+	r = open_env(kv, path, flags & BALE_KV_FILE);
 	if (!r)
 		r = open_tables(kv, flags & BALE_KV_CREATE, uuid);
 	if (r) {

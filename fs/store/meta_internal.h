@@ -43,6 +43,7 @@ struct bale_meta {
 	uint64_t commit_ns;	  /* const */
 	bool read_only, manual;	  /* const */
 	char *private_index;	  /* const: directory to remove at close */
+	bool index_aside; /* while it opens: the index is not in its place */
 
 	struct bale_mutex stage_lock;
 	struct bale_cond durable_cond; /* durable, leading, applying, error */
@@ -122,7 +123,10 @@ int bale_meta_recover(struct bale_meta *m, const struct bale_store_options *o);
  * untouched since, or audited. 0, or negative with the reason in why. */
 int bale_index_open(struct bale_meta *m, char *why, size_t cap);
 /* An empty one, in the store or (read-only) in a private directory. */
-int bale_index_create(struct bale_meta *m);
+/* aside: the one that is there stays until bale_index_settle() puts the new
+ * one, which is whole by then, into its place. */
+int bale_index_create(struct bale_meta *m, bool aside);
+int bale_index_settle(struct bale_meta *m);
 /* Close; when `clean` all is in it up to the end of the log: leave a mark. */
 void bale_index_close(struct bale_meta *m, bool clean);
 

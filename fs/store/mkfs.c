@@ -37,7 +37,9 @@ static const struct part {
 	{ "log", { "spare" }, true },
 	{ "seg", { NULL }, true },
 	{ "ckpt", { "new" }, true },
-	{ "index", { "data.mdb", "lock.mdb", "clean" }, false },
+	{ "index",
+	  { "data.mdb", "lock.mdb", "clean", "new.mdb", "new.mdb-lock" },
+	  false },
 };
 enum { NR_PARTS = sizeof(parts) / sizeof(*parts) };
 

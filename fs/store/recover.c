@@ -84,7 +84,10 @@ static int drop_all(struct bale_meta *m)
 	return 0;
 }
 
-static int rebuild(struct bale_meta *m, const char *why, bool salvage)
+/* keep: nothing says that the index is damaged, it may just not be readable
+ * now; and it may have what the log has lost. */
+static int rebuild(struct bale_meta *m, const char *why, bool salvage,
+		   bool keep)
 {
 	struct bale_wal_position from = { 0, 1, BALE_WAL_NONE };
 	uint64_t end_lsn = 0;
@@ -96,10 +99,11 @@ static int rebuild(struct bale_meta *m, const char *why, bool salvage)
 		 "%s: index %s: building it from checkpoint and log",
 		 m->st->path, why);
 	if (!r)
-		r = bale_index_create(m);
+		r = bale_index_create(m, keep);
 	if (r) {
 		bale_err("%s: index: cannot be made: %s (it is reached through "
-			 "/proc)", m->st->path, strerror(-r));
+			 "/proc)",
+			 m->st->path, strerror(-r));
 		return r == -ENOENT ? -EINVAL : r;
 	}
 	BALE_FAULT_POINT("recover.created");
@@ -118,7 +122,7 @@ static int rebuild(struct bale_meta *m, const char *why, bool salvage)
 			 m->st->path, from.lsn);
 		r = -EUCLEAN;
 	}
-	return r;
+	return r ? r : bale_index_settle(m);
 }
 
 /*
@@ -170,6 +174,12 @@ static int check_root(struct bale_meta *m)
 	return r == -ENOENT ? -EUCLEAN : r;
 }
 
+/* What was read is wrong, or there is none. */
+static bool is_verdict(int r)
+{
+	return r == -ENOENT || r == -EUCLEAN || r == -EBADMSG;
+}
+
 int bale_meta_recover(struct bale_meta *m, const struct bale_store_options *o)
 {
 	char why[96] = "";
@@ -184,7 +194,8 @@ int bale_meta_recover(struct bale_meta *m, const struct bale_store_options *o)
 	else
 		r = use_index(m, why, sizeof(why));
 	if (why[0])
-		r = rebuild(m, why, o->rebuild_index);
+		r = rebuild(m, why, o->rebuild_index,
+			    !r || !is_verdict(r)); /* 0: nobody looked */
 	BALE_FAULT_POINT("recover.replayed");
 	return r ? r : check_root(m);
 }
