@@ -125,6 +125,8 @@ static int passes(struct bale_fsck *f)
 
 	for (size_t k = 0; k < sizeof(pass) / sizeof(pass[0]) && !r; k++) {
 		r = pass[k](f);
+		if (!r)
+			r = bale_fsck_inode_merge(f);
 		bale_fsck_phase_end(f);
 	}
 	return r;
@@ -145,7 +147,13 @@ static int finish_repairs(struct bale_fsck *f)
 
 static int check_open_store(struct bale_fsck *f)
 {
-	int r = open_store(f, f->want_rebuild || f->rebuild), c;
+	int r, c;
+
+	if (f->rebuild && f->index_only)
+		bale_cmd_error("%s: the index is kept: log and checkpoints do "
+			       "not have all of it",
+			       f->path);
+	r = open_store(f, f->want_rebuild || (f->rebuild && !f->index_only));
 
 	if (r)
 		return r;

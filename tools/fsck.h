@@ -9,8 +9,11 @@
  * with the store, but the list of damaged ranges, which is capped.
  *
  * Repairs are ordinary transactions, built while a pass scans and committed
- * when it has ended: a crash or SIGINT at any point leaves a store like any
- * other crash, and the next run finds what remains. One thread.
+ * when it has ended, or between two rows when they take 8 MiB: then they are
+ * made durable as well, so that memory does not grow with what is mended. A
+ * crash or SIGINT at any point leaves a store like any other crash, and the
+ * next run finds what remains: so each repair is right without the others. One
+ * thread.
  */
 #ifndef BALE_TOOLS_FSCK_H
 #define BALE_TOOLS_FSCK_H
@@ -95,7 +98,8 @@ struct bale_fsck_inode {
 	uint32_t entries;
 	uint8_t type; /* DT_* */
 	uint8_t state;
-	uint8_t spare[2];
+	bool named; /* directories: damaged files are below it */
+	uint8_t spare;
 };
 static_assert(sizeof(struct bale_fsck_inode) == 40, "fsck memory bound");
 
@@ -138,6 +142,9 @@ struct bale_fsck {
 	struct bale_super super;
 	struct bale_fsck_inode *inodes;
 	size_t nr_inodes, cap_inodes;
+	struct bale_fsck_inode
+		*added; /* not in `inodes` before the pass ends */
+	size_t nr_added, cap_added;
 	struct bale_fsck_extent *extents;
 	size_t nr_extents, cap_extents;
 	struct bale_fsck_segment *segments;
@@ -146,7 +153,7 @@ struct bale_fsck {
 	bool super_mend[2];
 	uint64_t *bad_ckpts;
 	size_t nr_bad_ckpts;
-	bool log_damaged;
+	bool log_damaged, index_only; /* log cannot make the index again */
 	uint64_t log_end; /* up to where the log is good */
 
 	/* what was found */
@@ -161,6 +168,7 @@ struct bale_fsck {
 	/* repairs that wait for the end of the pass */
 	struct bale_txn **txns;
 	size_t nr_txns, cap_txns;
+	size_t staged;	     /* bytes committed and not yet durable */
 	uint64_t lost_found; /* inode of /lost+found, 0: not looked up yet */
 
 	/* progress */
@@ -193,9 +201,10 @@ struct bale_fsck_inode *bale_fsck_inode(struct bale_fsck *f, uint64_t ino);
 struct bale_fsck_extent *bale_fsck_extent(struct bale_fsck *f, uint64_t id);
 /* In ascending order; 0 or -ENOMEM. */
 int bale_fsck_inode_push(struct bale_fsck *f, const struct bale_fsck_inode *i);
-/* Anywhere; moves what is behind. */
+/* Anywhere; found at once, in the array when the pass has ended. */
 int bale_fsck_inode_insert(struct bale_fsck *f,
 			   const struct bale_fsck_inode *i);
+int bale_fsck_inode_merge(struct bale_fsck *f);
 int bale_fsck_extent_push(struct bale_fsck *f,
 			  const struct bale_fsck_extent *e);
 /* The record of a segment, made when new; NULL: out of memory. */
@@ -210,6 +219,13 @@ void bale_fsck_fini(struct bale_fsck *f);
 struct bale_txn *bale_fsck_txn(struct bale_fsck *f);
 /* End of a pass: commit what was built. */
 int bale_fsck_commit(struct bale_fsck *f);
+/* The same when it is much; not in a scan. */
+int bale_fsck_commit_full(struct bale_fsck *f);
+/* How much is much: tests make it small. */
+extern size_t bale_fsck_batch_bytes;
+/* All rows of a table, with such commits between them. */
+int bale_fsck_scan(struct bale_fsck *f, enum bale_table table, bale_row_fn *fn,
+		   void *arg);
 int bale_fsck_get_inode(struct bale_fsck *f, uint64_t ino,
 			struct bale_inode_row *ret);
 void bale_fsck_put_inode(struct bale_txn *t, uint64_t ino,

@@ -7,27 +7,23 @@
 #include "tools/cmd.h"
 #include "tools/fsck.h"
 
-/* Counts are moved by ordinary references, so that the bytes a segment holds
- * alive follow; more than this at once is a damaged row, not a wrong count. */
-enum { STEPS_MAX = 1 << 20 };
-
+/* Set, whatever it was; the last reference is taken away by the ordinary way,
+ * so that the bytes that a segment holds alive follow. */
 static int mend_refs(struct bale_fsck *f, const struct bale_fsck_extent *e)
 {
-	uint32_t more = e->seen > e->refs ? e->seen - e->refs : 0;
-	uint32_t less = e->refs > e->seen ? e->refs - e->seen : 0;
+	struct bale_txn *t = bale_fsck_txn(f);
+	be64 key = be64_put(e->id);
+	struct bale_disk_extent d;
+	struct bale_extent_row row;
+	int r = t ? bale_meta_extent(f->m, e->id, &row) : -ENOMEM;
 
-	if (more > STEPS_MAX || less > STEPS_MAX)
-		return 0;
-	for (uint32_t k = 0; k < more + less; k++) {
-		struct bale_txn *t = bale_fsck_txn(f);
-
-		if (!t)
-			return -ENOMEM;
-		if (more)
-			bale_txn_extent_ref(t, e->id);
-		else
-			bale_txn_extent_unref(t, e->id);
-	}
+	if (r)
+		return r;
+	row.refs = e->seen ? e->seen : 1;
+	bale_extent_encode(&row, &d);
+	bale_txn_put(t, BALE_TABLE_extent, &key, sizeof(key), &d, sizeof(d));
+	if (!e->seen)
+		bale_txn_extent_unref(t, e->id);
 	return 0;
 }
 
@@ -58,6 +54,8 @@ int bale_fsck_extents(struct bale_fsck *f)
 						 e->id, e->refs);
 		if (mend)
 			r = mend_refs(f, e);
+		if (!r)
+			r = bale_fsck_commit_full(f);
 	}
 	return r ? r : bale_fsck_commit(f);
 }

@@ -100,6 +100,7 @@ int bale_fsck_index(struct bale_fsck *f)
 		return again; /* neither: the log is to be cut, or --salvage */
 	if (again) {
 		/* A checkpoint of what the index has makes it whole again. */
+		f->index_only = true;
 		if (bale_fsck_problem(f, BALE_FSCK_checkpoint,
 				      "the index is whole, but could not be "
 				      "built again from checkpoint and log: %s",

@@ -123,6 +123,6 @@ int bale_fsck_inodes(struct bale_fsck *f)
 	int r;
 
 	bale_fsck_phase(f, "inodes", f->nr_inodes);
-	r = bale_meta_scan(f->m, BALE_TABLE_inode, "", 0, 0, check_inode, f);
+	r = bale_fsck_scan(f, BALE_TABLE_inode, check_inode, f);
 	return r ? r : bale_fsck_commit(f);
 }

@@ -135,7 +135,7 @@ static int scan(struct bale_fsck *f, enum bale_table table, bale_row_fn *fn)
 
 	bale_meta_stats(f->m, &s);
 	bale_fsck_phase(f, bale_table_name(table), s.rows[table]);
-	r = bale_meta_scan(f->m, table, "", 0, 0, fn, f);
+	r = bale_fsck_scan(f, table, fn, f);
 	if (r && r != -ECANCELED)
 		bale_cmd_error("%s: table %s: %s", f->path,
 			       bale_table_name(table), strerror(-r));

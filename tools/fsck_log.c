@@ -18,6 +18,7 @@
 #include "tools/raw.h"
 
 enum { WINDOW = 1 << 20 };
+#define CUT_TMP "cut-log.tmp"
 
 /* ---- checkpoints ---- */
 
@@ -191,38 +192,47 @@ int bale_fsck_log(struct bale_fsck *f, struct bale_io *io)
 
 /* ---- cutting it ---- */
 
+/*
+ * Interrupted anywhere, a log file is as it was or as it is to be, and while
+ * what is behind the damage is there the next run finds the damage again: the
+ * last file goes first, and the one with the damage is replaced at the end.
+ */
 static int move_aside(struct bale_io *io, uint64_t file)
 {
 	char from[32], to[48];
+	int r;
 
 	snprintf(from, sizeof(from), "log/%016" PRIx64, file);
 	snprintf(to, sizeof(to), "damaged-log-%016" PRIx64, file);
-	return BALE_IO(io)->rename(io, from, to);
+	r = BALE_IO(io)->rename(io, from, to);
+	if (!r)
+		r = BALE_IO(io)->sync_dir(io, "");
+	return r ? r : BALE_IO(io)->sync_dir(io, "log");
 }
 
-/* The good beginning of a file that was moved aside, zeros up to its size. */
-static int copy_beginning(struct bale_io *io, uint64_t file, uint64_t keep,
-			  uint64_t size)
+/* The first `keep` bytes of a log file, zeros up to `size`, under a new name.
+ */
+static int copy_file(struct bale_io *io, const char *from, const char *to,
+		     uint64_t keep, uint64_t size)
 {
 	bale_autofree uint8_t *buf = malloc(WINDOW);
-	char from[48], to[32];
 	int in = -1, out = -1, r;
 
-	snprintf(from, sizeof(from), "damaged-log-%016" PRIx64, file);
-	snprintf(to, sizeof(to), "log/%016" PRIx64, file);
 	r = buf ? BALE_IO(io)->open(io, from, O_RDONLY, &in) : -ENOMEM;
 	if (!r)
-		r = BALE_IO(io)->open(io, to, O_RDWR | O_CREAT | O_EXCL, &out);
+		r = BALE_IO(io)->open(io, CUT_TMP, O_RDWR | O_CREAT | O_TRUNC,
+				      &out);
 	for (uint64_t off = 0; off < size && !r; off += WINDOW) {
-		struct iovec v = { buf, WINDOW };
+		uint64_t left = size - off;
+		struct iovec v = { buf, left < WINDOW ? left : WINDOW };
 		uint64_t good = off < keep ? keep - off : 0;
 		size_t got;
 
 		memset(buf, 0, WINDOW);
 		if (good)
-			r = BALE_IO(io)->pread(io, in, buf,
-					       good < WINDOW ? good : WINDOW,
-					       off, &got);
+			r = BALE_IO(io)->pread(
+				io, in, buf,
+				good < v.iov_len ? good : v.iov_len, off, &got);
 		if (!r)
 			r = BALE_IO(io)->pwritev(io, out, &v, 1, off);
 	}
@@ -232,7 +242,25 @@ static int copy_beginning(struct bale_io *io, uint64_t file, uint64_t keep,
 		BALE_IO(io)->close(io, in);
 	if (out >= 0)
 		BALE_IO(io)->close(io, out);
-	return r;
+	return r ? r : BALE_IO(io)->rename(io, CUT_TMP, to);
+}
+
+static int cut_file(struct bale_io *io, uint64_t file, uint64_t keep,
+		    uint64_t size)
+{
+	char name[32], aside[48];
+	int r;
+
+	snprintf(name, sizeof(name), "log/%016" PRIx64, file);
+	snprintf(aside, sizeof(aside), "damaged-log-%016" PRIx64, file);
+	r = copy_file(io, name, aside, size, size);
+	if (!r)
+		r = BALE_IO(io)->sync_dir(io, "");
+	if (!r)
+		r = copy_file(io, name, name, keep, size);
+	if (!r)
+		r = BALE_IO(io)->sync_dir(io, "log");
+	return r ? r : BALE_IO(io)->sync_dir(io, "");
 }
 
 int bale_fsck_log_cut(struct bale_fsck *f)
@@ -247,15 +275,9 @@ int bale_fsck_log_cut(struct bale_fsck *f)
 	if (r)
 		return r;
 	r = bale_raw_list(io, "log", &no, &nr);
-	for (size_t k = nr; k-- && !r && no[k] >= last;) {
-		r = move_aside(io, no[k]);
-		if (!r && no[k] == last && keep)
-			r = copy_beginning(io, last, keep, size);
-	}
-	if (!r)
-		r = BALE_IO(io)->sync_dir(io, "log");
-	if (!r)
-		r = BALE_IO(io)->sync_dir(io, "");
+	for (size_t k = nr; k-- && !r && no[k] >= last;)
+		r = no[k] == last && keep ? cut_file(io, last, keep, size) :
+					    move_aside(io, no[k]);
 	bale_io_close(io);
 	return r;
 }

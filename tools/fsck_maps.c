@@ -127,7 +127,7 @@ int bale_fsck_maps(struct bale_fsck *f)
 
 	bale_meta_stats(f->m, &s);
 	bale_fsck_phase(f, "extent maps", s.rows[BALE_TABLE_map]);
-	r = bale_meta_scan(f->m, BALE_TABLE_map, "", 0, 0, check_map, &m);
+	r = bale_fsck_scan(f, BALE_TABLE_map, check_map, &m);
 	if (!r)
 		r = finish_inode(&m);
 	return r ? r : bale_fsck_commit(f);

@@ -19,6 +19,7 @@ struct names {
 	uint64_t dir;
 	uint64_t max_cookie;
 	bool any;
+	bool all_seen; /* max_cookie is above all of the directory's */
 };
 
 struct name {
@@ -91,6 +92,7 @@ static int enter_dir(struct names *n, uint64_t dir)
 	n->any = true;
 	n->dir = dir;
 	n->max_cookie = COOKIE_FIRST - 1;
+	n->all_seen = false;
 	return r;
 }
 
@@ -173,19 +175,22 @@ static int max_of(const void *key, size_t key_len, const void *val,
 /* A cookie that no name of the directory has, also none that comes later. */
 static int new_cookie(struct names *n, uint64_t dir, uint64_t *ret)
 {
-	uint64_t max = n->max_cookie;
 	struct bale_inode_row row;
 	be64 k = be64_put(dir);
-	int r = bale_fsck_get_inode(n->f, dir, &row);
+	int r = 0;
 
-	if (!r)
-		r = bale_meta_scan(n->f->m, BALE_TABLE_dirent, &k, sizeof(k),
-				   sizeof(k), max_of, &max);
-	if (r)
-		return r;
-	*ret = row.next_cookie > max ? row.next_cookie : max + 1;
-	n->max_cookie = *ret; /* finish_dir() sets the row */
-	return 0;
+	if (!n->all_seen) {
+		r = bale_fsck_get_inode(n->f, dir, &row);
+		if (!r)
+			r = bale_meta_scan(n->f->m, BALE_TABLE_dirent, &k,
+					   sizeof(k), sizeof(k), max_of,
+					   &n->max_cookie);
+		if (!r && row.next_cookie > n->max_cookie)
+			n->max_cookie = row.next_cookie - 1;
+		n->all_seen = !r;
+	}
+	*ret = ++n->max_cookie; /* finish_dir() sets the row */
+	return r;
 }
 
 static int mend_cookie(struct names *n, struct name *e, int why)
@@ -335,7 +340,7 @@ int bale_fsck_names(struct bale_fsck *f)
 
 	bale_meta_stats(f->m, &s);
 	bale_fsck_phase(f, "names", s.rows[BALE_TABLE_dirent]);
-	r = bale_meta_scan(f->m, BALE_TABLE_dirent, "", 0, 0, check_dirent, &n);
+	r = bale_fsck_scan(f, BALE_TABLE_dirent, check_dirent, &n);
 	if (!r)
 		r = finish_dir(&n);
 	if (!r)
@@ -343,6 +348,6 @@ int bale_fsck_names(struct bale_fsck *f)
 	if (r)
 		return r;
 	bale_fsck_phase(f, "listings", s.rows[BALE_TABLE_cookie]);
-	r = bale_meta_scan(f->m, BALE_TABLE_cookie, "", 0, 0, check_cookie, f);
+	r = bale_fsck_scan(f, BALE_TABLE_cookie, check_cookie, f);
 	return r ? r : bale_fsck_commit(f);
 }

@@ -22,57 +22,129 @@ static int by_place(const void *a, const void *b)
 	return x->extent_no < y->extent_no ? -1 : x->extent_no > y->extent_no;
 }
 
-/* ---- the path of a directory ---- */
+/* ---- directories above damaged files ---- */
 
-struct find {
+/* One scan finds all of them: looking for one after the other would read a
+ * large directory as often as it has others. */
+struct dir_name {
 	uint64_t ino;
-	char name[BALE_NAME_MAX];
-	size_t len;
+	size_t at, len; /* in report.names */
 };
 
-static int find_name(const void *key, size_t key_len, const void *val,
+struct report {
+	struct bale_fsck *f;
+	struct dir_name *dirs; /* by ascending number once found */
+	size_t nr_dirs, cap_dirs;
+	struct bale_buf names;
+	uint64_t dir; /* whose path is in `path` */
+	struct bale_buf path;
+	size_t dir_len;
+};
+
+/* The directory of the name, when it is a damaged file's or leads to one. */
+static int mark_dirs(const void *key, size_t key_len, const void *val,
 		     size_t val_len, void *arg)
 {
-	struct find *s = arg;
+	struct report *p = arg;
+	struct bale_fsck_inode *i;
 	struct bale_disk_dirent d;
+	be64 dir;
+	int r = bale_fsck_step(p->f);
 
-	if (val_len != sizeof(d) || key_len <= 8 || key_len - 8 > BALE_NAME_MAX)
-		return 0;
+	if (r || bale_row_check(BALE_TABLE_dirent, key, key_len, val, val_len))
+		return r;
 	memcpy(&d, val, sizeof(d));
-	if (le64_get(d.ino) != s->ino)
+	memcpy(&dir, key, sizeof(dir));
+	i = bale_fsck_inode(p->f, le64_get(d.ino));
+	if (!i || !(i->state & BALE_FSCK_DAMAGED))
 		return 0;
-	s->len = key_len - 8;
-	memcpy(s->name, (const uint8_t *)key + 8, s->len);
-	return 1;
+	i = bale_fsck_inode(p->f, be64_get(dir));
+	while (i && !i->named) { /* rings too come to an end */
+		i->named = true;
+		i = i->parent ? bale_fsck_inode(p->f, i->parent) : NULL;
+	}
+	return 0;
+}
+
+static int note_dir(const void *key, size_t key_len, const void *val,
+		    size_t val_len, void *arg)
+{
+	struct report *p = arg;
+	const struct bale_fsck_inode *i;
+	struct bale_disk_dirent d;
+	struct dir_name *n;
+	be64 dir;
+	int r = bale_fsck_step(p->f);
+
+	if (r || bale_row_check(BALE_TABLE_dirent, key, key_len, val, val_len))
+		return r;
+	memcpy(&d, val, sizeof(d));
+	memcpy(&dir, key, sizeof(dir));
+	i = bale_fsck_inode(p->f, le64_get(d.ino));
+	if (!i || !i->named || i->parent != be64_get(dir))
+		return 0;
+	if (p->nr_dirs == p->cap_dirs) {
+		size_t cap = p->cap_dirs ? p->cap_dirs * 2 : 64;
+
+		n = reallocarray(p->dirs, cap, sizeof(*n));
+		if (!n)
+			return -ENOMEM;
+		p->dirs = n;
+		p->cap_dirs = cap;
+	}
+	p->dirs[p->nr_dirs++] = (struct dir_name){ .ino = i->ino,
+						   .at = p->names.len,
+						   .len = key_len - 8 };
+	return bale_buf_append(&p->names, (const uint8_t *)key + 8,
+			       key_len - 8);
+}
+
+static int by_ino(const void *a, const void *b)
+{
+	const struct dir_name *x = a, *y = b;
+
+	return x->ino < y->ino ? -1 : x->ino > y->ino;
+}
+
+static int find_dirs(struct report *p)
+{
+	struct bale_meta *m = p->f->m;
+	int r = bale_meta_scan(m, BALE_TABLE_dirent, "", 0, 0, mark_dirs, p);
+
+	if (!r)
+		r = bale_meta_scan(m, BALE_TABLE_dirent, "", 0, 0, note_dir, p);
+	if (p->nr_dirs)
+		qsort(p->dirs, p->nr_dirs, sizeof(*p->dirs), by_ino);
+	return r;
 }
 
 /* "/a/b" of a directory, "" of the root; "..." in front of what is unknown. */
-static int dir_path(struct bale_fsck *f, uint64_t ino, struct bale_buf *ret)
+static int dir_path(struct report *p, uint64_t ino, struct bale_buf *ret)
 {
 	struct bale_buf turned = { 0 };
-	struct find s;
 	int r = 0;
 
 	for (int depth = 0; ino != BALE_ROOT_INO && !r; depth++) {
-		const struct bale_fsck_inode *i = bale_fsck_inode(f, ino);
-		be64 k;
+		const struct bale_fsck_inode *i = bale_fsck_inode(p->f, ino);
+		struct dir_name want = { .ino = ino }, *n;
+		const uint8_t *name = (const uint8_t *)"?";
+		size_t len = 1;
 
 		if (!i || !i->parent || depth == DEPTH_MAX) {
 			r = bale_buf_append(&turned, "...", 3);
 			break;
 		}
-		s.ino = ino;
-		k = be64_put(i->parent);
-		r = bale_meta_scan(f->m, BALE_TABLE_dirent, &k, 8, 8, find_name,
-				   &s);
-		if (r < 0)
-			break;
-		if (!r)
-			memcpy(s.name, "?", s.len = 1);
+		n = p->nr_dirs ? bsearch(&want, p->dirs, p->nr_dirs,
+					 sizeof(want), by_ino) :
+				 NULL;
+		if (n) {
+			name = p->names.data + n->at;
+			len = n->len;
+		}
 		/* Backwards, to be turned as a whole at the end. */
-		r = bale_buf_reserve(&turned, s.len + 1);
-		for (size_t n = s.len; n && !r; n--)
-			turned.data[turned.len++] = (uint8_t)s.name[n - 1];
+		r = bale_buf_reserve(&turned, len + 1);
+		while (len && !r)
+			turned.data[turned.len++] = name[--len];
 		if (!r)
 			turned.data[turned.len++] = '/';
 		ino = i->parent;
@@ -87,13 +159,6 @@ static int dir_path(struct bale_fsck *f, uint64_t ino, struct bale_buf *ret)
 }
 
 /* ---- names of damaged inodes ---- */
-
-struct report {
-	struct bale_fsck *f;
-	uint64_t dir; /* whose path is in `path` */
-	struct bale_buf path;
-	size_t dir_len;
-};
 
 static void damage_range(const struct bale_fsck *f, uint64_t ino,
 			 size_t *ret_at, size_t *ret_nr)
@@ -178,7 +243,7 @@ static int check_name(const void *key, size_t key_len, const void *val,
 		return 0;
 	memcpy(&dir, key, sizeof(dir));
 	if (be64_get(dir) != p->dir) {
-		r = dir_path(p->f, be64_get(dir), &p->path);
+		r = dir_path(p, be64_get(dir), &p->path);
 		if (r)
 			return r;
 		p->dir = be64_get(dir);
@@ -205,9 +270,14 @@ int bale_fsck_report_damage(struct bale_fsck *f)
 		return 0;
 	qsort(f->damage, f->nr_damage, sizeof(*f->damage), by_place);
 	bale_fsck_phase(f, "names of damaged files", 0);
-	r = bale_meta_scan(f->m, BALE_TABLE_dirent, "", 0, 0, check_name, &p);
+	r = find_dirs(&p);
+	if (!r)
+		r = bale_meta_scan(f->m, BALE_TABLE_dirent, "", 0, 0,
+				   check_name, &p);
 	bale_fsck_phase_end(f);
 	bale_buf_fini(&p.path);
+	bale_buf_fini(&p.names);
+	free(p.dirs);
 	for (size_t k = 0; k < f->nr_inodes && !r; k++) {
 		const struct bale_fsck_inode *i = &f->inodes[k];
 

@@ -96,13 +96,14 @@ static int lose(struct bale_fsck *f, struct bale_fsck_inode *top, bool ring)
 static int check_directory(struct bale_fsck *f, size_t at)
 {
 	struct bale_fsck_inode *i = &f->inodes[at], *top = i, *up;
-	uint64_t ino = i->ino;
+	uint64_t ino = i->ino, behind = 0;
 	int r = 0;
 
 	for (;;) {
 		if (top->state & BALE_FSCK_REACHED || is_orphan(top))
 			break;
 		if (top->state & BALE_FSCK_ON_PATH) {
+			behind = top->parent;
 			r = lose(f, top, true);
 			break;
 		}
@@ -115,6 +116,9 @@ static int check_directory(struct bale_fsck *f, size_t at)
 		top = up;
 	}
 	mark_path(f, bale_fsck_inode(f, ino));
+	/* The rest of a ring hangs from where it was cut. */
+	if (behind)
+		mark_path(f, bale_fsck_inode(f, behind));
 	return r;
 }
 

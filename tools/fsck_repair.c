@@ -17,11 +17,20 @@
 /* One repair is at most a few rows; leave it room below BALE_TXN_MAX. */
 enum { TXN_FULL = BALE_TXN_MAX / 4 };
 
+size_t bale_fsck_batch_bytes = 8 << 20;
+
+static bool is_full(const struct bale_txn *t)
+{
+	size_t bytes = bale_txn_bytes(t);
+
+	return bytes && (bytes >= TXN_FULL || bytes >= bale_fsck_batch_bytes);
+}
+
 struct bale_txn *bale_fsck_txn(struct bale_fsck *f)
 {
 	struct bale_txn *t = f->nr_txns ? f->txns[f->nr_txns - 1] : NULL;
 
-	if (t && bale_txn_bytes(t) < TXN_FULL)
+	if (t && !is_full(t))
 		return t;
 	if (f->nr_txns == f->cap_txns) {
 		size_t cap = f->cap_txns ? f->cap_txns * 2 : 8;
@@ -47,15 +56,81 @@ int bale_fsck_commit(struct bale_fsck *f)
 
 	f->nr_txns = 0;
 	for (size_t k = 0; k < nr; k++) {
+		f->staged += bale_txn_bytes(f->txns[k]);
 		if (r)
 			bale_txn_abort(f->txns[k]);
 		else
 			r = bale_txn_commit(f->txns[k], NULL);
 		free(f->txns[k]);
 	}
+	/* Into the log and the index, out of memory. */
+	if (!r && f->staged >= bale_fsck_batch_bytes) {
+		f->staged = 0;
+		r = bale_meta_sync(f->m, 0);
+		if (!r)
+			r = bale_meta_apply(f->m);
+	}
 	if (r)
 		bale_cmd_error("%s: repairs: %s", f->path, strerror(-r));
 	return r;
+}
+
+/* The last one counts as full. */
+static bool much_waits(const struct bale_fsck *f)
+{
+	size_t full = bale_fsck_batch_bytes < TXN_FULL ? bale_fsck_batch_bytes :
+							 TXN_FULL;
+
+	return f->nr_txns && f->nr_txns * full >= bale_fsck_batch_bytes &&
+	       is_full(f->txns[f->nr_txns - 1]);
+}
+
+int bale_fsck_commit_full(struct bale_fsck *f)
+{
+	return much_waits(f) ? bale_fsck_commit(f) : 0;
+}
+
+/* ---- scans with repairs ---- */
+
+struct scan {
+	struct bale_fsck *f;
+	bale_row_fn *fn;
+	void *arg;
+	uint8_t key[BALE_KEY_MAX];
+	size_t key_len;
+	bool again; /* key was seen already */
+};
+
+static int scan_row(const void *key, size_t key_len, const void *val,
+		    size_t val_len, void *arg)
+{
+	struct scan *s = arg;
+	int r;
+
+	if (s->again && key_len == s->key_len && !memcmp(key, s->key, key_len))
+		return 0;
+	r = s->fn(key, key_len, val, val_len, s->arg);
+	if (r || !much_waits(s->f) || key_len > sizeof(s->key))
+		return r;
+	memcpy(s->key, key, key_len);
+	s->key_len = key_len;
+	return 1;
+}
+
+int bale_fsck_scan(struct bale_fsck *f, enum bale_table table, bale_row_fn *fn,
+		   void *arg)
+{
+	struct scan s = { .f = f, .fn = fn, .arg = arg };
+	int r = 0, c = 0;
+
+	do {
+		r = bale_meta_scan(f->m, table, s.key, s.key_len, 0, scan_row,
+				   &s);
+		s.again = r == 1;
+		if (s.again)
+			c = bale_fsck_commit(f);
+	} while (s.again && !c);
+	return c ? c : r;
 }
 
 int bale_fsck_get_inode(struct bale_fsck *f, uint64_t ino,
@@ -164,25 +239,25 @@ static int name_lookup(struct bale_fsck *f, uint64_t dir, const char *name,
 	return 0;
 }
 
-/* Stage a name in dir, whose row and counts take it in; committed at once. */
+/* A name in dir, whose row and counts take it in; committed at once. row: of an
+ * inode that is made with it, else NULL. */
 static int add_name(struct bale_fsck *f, uint64_t dir, const char *name,
-		    struct bale_fsck_inode *i)
+		    struct bale_fsck_inode *i, const struct bale_inode_row *row)
 {
 	struct bale_fsck_inode *d = bale_fsck_inode(f, dir);
-	struct bale_inode_row row;
-	struct bale_txn t;
-	int r = bale_fsck_get_inode(f, dir, &row);
+	struct bale_inode_row dir_row;
+	struct bale_txn *t = bale_fsck_txn(f);
+	int r = bale_fsck_get_inode(f, dir, &dir_row);
 
-	if (r)
-		return r;
-	if (!d)
-		return -ENOENT;
-	bale_txn_begin(f->m, &t);
-	bale_fsck_put_name(&t, dir, name, strlen(name), i->ino, i->type,
-			   row.next_cookie++);
-	row.nr_entries++;
-	bale_fsck_put_inode(&t, dir, &row);
-	r = bale_txn_commit(&t, NULL);
+	if (r || !d || !t)
+		return r ? r : d ? -ENOMEM : -ENOENT;
+	if (row)
+		bale_fsck_put_inode(t, i->ino, row);
+	bale_fsck_put_name(t, dir, name, strlen(name), i->ino, i->type,
+			   dir_row.next_cookie++);
+	dir_row.nr_entries++;
+	bale_fsck_put_inode(t, dir, &dir_row);
+	r = bale_fsck_commit(f);
 	if (r)
 		return r;
 	d->entries++;
@@ -196,26 +271,19 @@ static int add_name(struct bale_fsck *f, uint64_t dir, const char *name,
 
 static int make_lost_found(struct bale_fsck *f)
 {
-	struct bale_fsck_inode i = { .type = DT_DIR };
+	struct bale_fsck_inode i = { .type = DT_DIR,
+				     .state = BALE_FSCK_REACHED };
 	struct bale_inode_row row = new_row(f, S_IFDIR | 0700);
-	struct bale_txn t;
 	int r = bale_meta_new_ino(f->m, &i.ino);
 
-	if (r)
-		return r;
-	bale_txn_begin(f->m, &t);
-	bale_fsck_put_inode(&t, i.ino, &row);
-	r = bale_txn_commit(&t, NULL);
+	if (!r)
+		r = add_name(f, BALE_ROOT_INO, lost_name, &i, &row);
 	if (!r)
 		r = bale_fsck_inode_insert(f, &i);
-	if (!r)
-		r = add_name(f, BALE_ROOT_INO, lost_name,
-			     bale_fsck_inode(f, i.ino));
 	if (r)
 		return r;
 	if (i.ino > f->max_ino)
 		f->max_ino = i.ino;
-	bale_fsck_inode(f, i.ino)->state |= BALE_FSCK_REACHED;
 	f->lost_found = i.ino;
 	return 0;
 }
@@ -263,7 +331,7 @@ int bale_fsck_adopt(struct bale_fsck *f, struct bale_fsck_inode *i)
 	}
 	/* The array may have moved when lost+found was made. */
 	i = bale_fsck_inode(f, ino);
-	r = add_name(f, f->lost_found, name, i);
+	r = add_name(f, f->lost_found, name, i, NULL);
 	if (!r && i->type == DT_DIR) {
 		struct bale_inode_row row;
 		struct bale_txn *t = bale_fsck_txn(f);

@@ -153,7 +153,7 @@ static int place_rest(struct bale_fsck *f)
 	if (!missing)
 		return 0;
 	bale_fsck_phase(f, "undescribed extents", 0);
-	return bale_meta_scan(f->m, BALE_TABLE_map, "", 0, 0, place_map, f);
+	return bale_fsck_scan(f, BALE_TABLE_map, place_map, f);
 }
 
 /* ---- usage ---- */
@@ -219,11 +219,9 @@ static int check_all_usage(struct bale_fsck *f)
 		f->segments[k].live = 0;
 	bale_fsck_phase(f, "segment usage", f->nr_extents);
 	if (!r)
-		r = bale_meta_scan(f->m, BALE_TABLE_extent, "", 0, 0,
-				   sum_extent, f);
+		r = bale_fsck_scan(f, BALE_TABLE_extent, sum_extent, f);
 	if (!r)
-		r = bale_meta_scan(f->m, BALE_TABLE_segment, "", 0, 0,
-				   check_usage, f);
+		r = bale_fsck_scan(f, BALE_TABLE_segment, check_usage, f);
 	return r ? r : bale_fsck_commit(f);
 }
 

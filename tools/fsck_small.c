@@ -174,7 +174,7 @@ static int scan(struct small *s, enum bale_table table, bale_row_fn *fn)
 
 	bale_meta_stats(s->f->m, &st);
 	bale_fsck_phase(s->f, bale_table_name(table), st.rows[table]);
-	return bale_meta_scan(s->f->m, table, "", 0, 0, fn, s);
+	return bale_fsck_scan(s->f, table, fn, s);
 }
 
 int bale_fsck_small(struct bale_fsck *f)

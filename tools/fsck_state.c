@@ -6,20 +6,32 @@
 
 #include "tools/fsck.h"
 
-struct bale_fsck_inode *bale_fsck_inode(struct bale_fsck *f, uint64_t ino)
+/* The first with that number or a higher one. */
+static size_t inode_at(const struct bale_fsck_inode *inodes, size_t nr,
+		       uint64_t ino)
 {
-	size_t lo = 0, hi = f->nr_inodes;
+	size_t lo = 0, hi = nr;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (f->inodes[mid].ino < ino)
+		if (inodes[mid].ino < ino)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	return lo < f->nr_inodes && f->inodes[lo].ino == ino ? &f->inodes[lo] :
-							       NULL;
+	return lo;
+}
+
+struct bale_fsck_inode *bale_fsck_inode(struct bale_fsck *f, uint64_t ino)
+{
+	size_t at = inode_at(f->inodes, f->nr_inodes, ino);
+
+	if (at < f->nr_inodes && f->inodes[at].ino == ino)
+		return &f->inodes[at];
+	at = inode_at(f->added, f->nr_added, ino);
+	return at < f->nr_added && f->added[at].ino == ino ? &f->added[at] :
+							     NULL;
 }
 
 struct bale_fsck_extent *bale_fsck_extent(struct bale_fsck *f, uint64_t id)
@@ -66,14 +78,40 @@ int bale_fsck_inode_insert(struct bale_fsck *f, const struct bale_fsck_inode *i)
 {
 	struct bale_fsck_inode copy = *i; /* may be in the array */
 	size_t at;
-	int r = bale_fsck_inode_push(f, &copy);
+	int r;
 
+	if (!f->nr_inodes || f->inodes[f->nr_inodes - 1].ino < copy.ino)
+		return bale_fsck_inode_push(f, &copy);
+	r = grow(&f->added, f->nr_added, &f->cap_added, sizeof(copy));
 	if (r)
 		return r;
-	for (at = f->nr_inodes - 1; at && f->inodes[at - 1].ino > copy.ino;
-	     at--)
-		f->inodes[at] = f->inodes[at - 1];
-	f->inodes[at] = copy;
+	/* Passes find them in ascending order: nothing has to move. */
+	at = inode_at(f->added, f->nr_added, copy.ino);
+	memmove(&f->added[at + 1], &f->added[at],
+		(f->nr_added - at) * sizeof(copy));
+	f->added[at] = copy;
+	f->nr_added++;
+	return 0;
+}
+
+int bale_fsck_inode_merge(struct bale_fsck *f)
+{
+	size_t a = f->nr_inodes, b = f->nr_added, to = a + b;
+
+	while (f->cap_inodes < to) {
+		int r = grow(&f->inodes, f->cap_inodes, &f->cap_inodes,
+			     sizeof(*f->inodes));
+
+		if (r)
+			return r;
+	}
+	f->nr_inodes = to;
+	while (b) /* from the end: in place */
+		f->inodes[--to] =
+			a && f->inodes[a - 1].ino > f->added[b - 1].ino ?
+				f->inodes[--a] :
+				f->added[--b];
+	f->nr_added = 0;
 	return 0;
 }
 
@@ -119,6 +157,7 @@ void bale_fsck_fini(struct bale_fsck *f)
 	}
 	free(f->txns);
 	free(f->inodes);
+	free(f->added);
 	free(f->extents);
 	free(f->segments);
 	free(f->bad_ckpts);

@@ -398,7 +398,7 @@ static void child(struct fx *x, const char *args, const char *out)
 	_exit(argc);
 }
 
-int fx_fsck(struct fx *x, const char *args)
+int fx_fsck_wait(struct fx *x, const char *args)
 {
 	char out[96];
 	int status;
@@ -422,6 +422,13 @@ int fx_fsck(struct fx *x, const char *args)
 	len = fread(x->out, 1, sizeof(x->out) - 1, f);
 	x->out[len] = '\0';
 	fclose(f);
+	return status;
+}
+
+int fx_fsck(struct fx *x, const char *args)
+{
+	int status = fx_fsck_wait(x, args);
+
 	if (!WIFEXITED(status))
 		fail_msg("fsck %s died, signal %d:\n%s", args, WTERMSIG(status),
 			 x->out);

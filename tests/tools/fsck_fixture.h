@@ -56,5 +56,7 @@ long fx_find(struct fx *x, const char *name, const void *what, size_t len,
 
 /* Exit status; the text is in x->out. args: blank-separated options. */
 int fx_fsck(struct fx *x, const char *args);
+/* As waitpid(2) tells it: it may have been killed. */
+int fx_fsck_wait(struct fx *x, const char *args);
 
 #endif

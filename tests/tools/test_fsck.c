@@ -176,6 +176,8 @@ static void ring_of_directories(void **state)
 	fx_put_inode(x, x->empty, &d);
 	told_and_mended(x, "its path is a ring");
 	assert_int_equal(fx_lookup(x, x->subdir, "inner"), x->inner);
+	/* Cut once: what hangs from it stays where it is. */
+	assert_int_equal(fx_lookup(x, x->subdir, "sub"), x->empty);
 }
 
 static void cookie_gone(void **state)
@@ -383,6 +385,15 @@ static void too_many_references(void **state)
 	told_and_mended(x, "5 references, 1 in maps");
 }
 
+/* Once told as mended, and left as it was, beyond a million. */
+static void far_too_many_references(void **state)
+{
+	struct fx *x = *state;
+
+	set_refs(x, x->ext[0], 4000000000u);
+	told_and_mended(x, "4000000000 references, 1 in maps");
+}
+
 static void too_few_references(void **state)
 {
 	struct fx *x = *state;
@@ -528,6 +539,7 @@ int main(void)
 		T(inline_content_does_not_decode),
 		T(counters_behind),
 		T(too_many_references),
+		T(far_too_many_references),
 		T(too_few_references),
 		T(extent_in_no_map),
 		T(map_names_a_missing_extent),

@@ -222,6 +222,38 @@ static void log_damaged_index_whole(void **state)
 	assert_int_equal(fx_lookup(x, x->empty, "three"), x->sym);
 }
 
+/* A new index, of what the log still has, would lose the rest. */
+static void index_that_cannot_be_rebuilt_is_kept(void **state)
+{
+	struct fx *x = *state;
+
+	bale_meta_sync(x->m, 0);
+	damage_log_middle(x);
+	expect(x, "-y --rebuild-index", 1, "the index is kept");
+	fx_open(x);
+	assert_int_equal(fx_lookup(x, x->empty, "three"), x->sym);
+	fx_close(x);
+	expect(x, "-y --rebuild-index", 0, "clean");
+	fx_open(x);
+	assert_int_equal(fx_lookup(x, x->empty, "three"), x->sym);
+}
+
+/* An error of the disk while the index is opened says nothing about it: it was
+ * deleted before it turned out that the log could not make it again. */
+static void index_not_opened_is_kept(void **state)
+{
+	struct fx *x = *state;
+
+	bale_meta_sync(x->m, 0);
+	damage_log_middle(x);
+	assert_int_equal(bale_fault_arm("io.unlink:1:EIO"), 0);
+	assert_int_equal(fx_fsck(x, "-y") & 8, 8);
+	bale_fault_clear();
+	expect(x, "-y", 1, "mended");
+	fx_open(x);
+	assert_int_equal(fx_lookup(x, x->empty, "three"), x->sym);
+}
+
 static void log_damaged_index_gone(void **state)
 {
 	struct fx *x = *state;
@@ -394,6 +426,8 @@ int main(void)
 		T(index_of_another_time),
 		T(log_tail_torn),
 		T(log_damaged_index_whole),
+		T(index_that_cannot_be_rebuilt_is_kept),
+		T(index_not_opened_is_kept),
 		T(log_damaged_index_gone),
 		T(checkpoint_damaged),
 		T(all_metadata_gone),
