@@ -31,6 +31,7 @@ enum { DEPTH_MAX = 500, CHUNK = 1 << 20, PATH_TEXT = 4096 };
 struct made {
 	uint64_t ino;
 	char *path; /* from the top; of what has several names */
+	bool damaged;
 };
 struct tree {
 	struct bale_salvage *s;
@@ -40,6 +41,7 @@ struct tree {
 	char path[PATH_TEXT];
 	char target[BALE_SYMLINK_MAX + 1];
 	uint8_t *zeros;
+	bool bad; /* the file copied last has a hole that it should not have */
 };
 
 /* ---- what was made ---- */
@@ -225,22 +227,60 @@ static int copy_file(struct tree *t, struct bale_inode *i, int dir,
 	int fd = openat(dir, name,
 			O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
 			0600);
-	char damaged[BALE_NAME_MAX + 1];
-	bool bad = false;
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = copy_content(t, i, fd, row->size, &bad);
+	r = copy_content(t, i, fd, row->size, &t->bad);
 	copy_xattrs(t, i, fd);
 	set_attributes(t, fd, row);
 	close(fd);
-	if (r || !bad)
-		return r;
-	/* Its hole must not pass for data: the name says so. */
-	snprintf(damaged, sizeof(damaged), "%.246s.damaged", name);
+	return r;
+}
+
+/* Where its other names find it. */
+static int note_damaged(struct tree *t, struct made *m, const char *name,
+			const char *damaged)
+{
+	int dir_len = (int)(strlen(t->path) - strlen(name) - 1);
+	char *path;
+
+	m->damaged = true;
+	if (!m->path)
+		return 0;
+	if (asprintf(&path, "%.*s%s", dir_len, t->path + 1, damaged) < 0)
+		return -ENOMEM;
+	free(m->path);
+	m->path = path;
+	return 0;
+}
+
+/* Its hole must not pass for data: the name says so. Not a name that the
+ * directory has, or will have. */
+static int name_damaged(struct tree *t, struct bale_inode *dir, int fd,
+			const char *name, uint64_t ino)
+{
+	char damaged[BALE_NAME_MAX + 1];
+	struct bale_inode *other;
+	int r = -EEXIST;
+
 	t->s->damaged++;
-	return renameat(dir, name, dir, damaged) ? -errno : 0;
+	snprintf(damaged, sizeof(damaged), "%.246s.damaged", name);
+	for (unsigned int k = 1; r == -EEXIST && k < 1000000; k++) {
+		r = bale_dir_lookup(dir, damaged, &other);
+		if (!r)
+			bale_inode_put(other);
+		if (r == -ENOENT)
+			r = renameat2(fd, name, fd, damaged, RENAME_NOREPLACE) ?
+				    -errno :
+				    0;
+		else
+			r = -EEXIST;
+		if (r == -EEXIST)
+			snprintf(damaged, sizeof(damaged), "%.239s.damaged.%u",
+				 name, k);
+	}
+	return r ? r : note_damaged(t, slot_of(t, ino), name, damaged);
 }
 
 static int copy_link(struct tree *t, struct bale_inode *i, int dir,
@@ -259,12 +299,8 @@ static int copy_link(struct tree *t, struct bale_inode *i, int dir,
 static int link_made(struct tree *t, const struct made *m, int dir,
 		     const char *name)
 {
-	if (!linkat(t->top, m->path, dir, name, 0))
-		return 0;
-	if (errno != ENOENT)
-		return -errno;
-	leave_out(t, "another name of a damaged file");
-	return 0;
+	t->bad = m->damaged;
+	return linkat(t->top, m->path, dir, name, 0) ? -errno : 0;
 }
 
 static int copy_tree(struct tree *t, struct bale_inode *dir, int fd,
@@ -374,8 +410,16 @@ static int copy_name(struct tree *t, struct bale_inode *dir, int fd,
 	if (bale_dir_lookup(dir, name, &i)) {
 		leave_out(t, "its inode cannot be read");
 	} else {
+		t->bad = false;
 		r = copy_inode(t, i, fd, name, depth);
+		if (!r && t->bad)
+			r = name_damaged(t, dir, fd, name, i->ino);
 		bale_inode_put(i);
+		t->bad = false;
+	}
+	if (r == -EEXIST) { /* the rest is worth having all the same */
+		leave_out(t, "another has this name");
+		r = 0;
 	}
 	if (r)
 		bale_cmd_error("%s: %s", t->path, strerror(-r));

@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "fs/codec/codec.h"
 #include "tests/tools/fsck_fixture.h"
 #include "tools/cmd.h"
 
@@ -36,25 +37,37 @@ static int count(const char *path, const struct stat *st, int flag,
 	return 0;
 }
 
-/* Exit status; *ret_objects what is in the directory made, itself included. */
+/* Exit status; *ret_objects what is in the directory made, itself included.
+ * x->out is what it printed. */
 static int salvage(struct fx *x, int *ret_objects)
 {
-	char out[80], *argv[] = { "salvage", x->store, out, NULL };
-	int status;
+	char out[80], text[80], *argv[] = { "salvage", x->store, out, NULL };
+	int status, fd;
+	ssize_t len;
 	pid_t pid;
 
 	snprintf(out, sizeof(out), "%s/out", x->dir);
+	snprintf(text, sizeof(text), "%s/text", x->dir);
+	fd = open(text, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
 	fx_close(x);
 	fflush(NULL);
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
 		alarm(60);
+		dup2(fd, 1);
 		optind = 0;
-		_exit(bale_cmd_salvage.fn(&bale_cmd_salvage, 3, argv));
+		status = bale_cmd_salvage.fn(&bale_cmd_salvage, 3, argv);
+		fflush(stdout);
+		_exit(status);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
+	len = pread(fd, x->out, sizeof(x->out) - 1, 0);
+	assert_true(len >= 0);
+	x->out[len] = '\0';
+	close(fd);
 	nr_objects = 0;
 	nftw(out, count, 16, FTW_PHYS);
 	*ret_objects = nr_objects;
@@ -169,6 +182,108 @@ static void a_huge_file(void **state)
 	assert_true(st.st_blocks < 10000);
 }
 
+static bool is_there(struct fx *x, const char *name, const char *text)
+{
+	char path[96], got[16] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/out/%s", x->dir, name);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return false;
+	assert_true(read(fd, got, sizeof(got) - 1) >= 0);
+	close(fd);
+	return !text || !strcmp(got, text);
+}
+
+static void told(struct fx *x, const char *text)
+{
+	if (!strstr(x->out, text))
+		fail_msg("\"%s\" is not in:\n%s", text, x->out);
+}
+
+/* Everything that cannot be read is told by its name; the rest is copied. */
+static void the_list_of_what_is_missing(void **state)
+{
+	struct fx *x = *state;
+	be64 ext = be64_put(x->ext[1]), inner = be64_put(x->inner);
+	be64 sym = be64_put(x->sym), empty = be64_put(x->empty);
+	struct bale_disk_inline d = { .raw_len = le32_put(500),
+				      .codec = BALE_CODEC_lz4 };
+	uint8_t val[sizeof(d) + 5] = { 0 };
+	int nr;
+
+	fx_del(x, BALE_TABLE_extent, &ext, 8);
+	memcpy(val, &d, sizeof(d));
+	fx_put(x, BALE_TABLE_inline, &inner, 8, val, sizeof(val));
+	fx_del(x, BALE_TABLE_inline, &sym, 8);
+	fx_del(x, BALE_TABLE_inode, &empty, 8);
+	assert_int_equal(salvage(x, &nr), 4);
+	told(x, "/dir/hard: bytes 131072-262143: ");
+	told(x, "/dir/inner: bytes 0-");
+	told(x, "/dir/sub: its inode cannot be read");
+	told(x, "/sym: symbolic link: its target cannot be read");
+	told(x, " 3 damaged, 2 left out"); /* hard, file, inner; sub, sym */
+	assert_true(is_there(x, "file.damaged", NULL));
+	assert_true(is_there(x, "dir/inner.damaged", NULL));
+}
+
+/* A name that is listed twice once ended the whole run. */
+static void a_name_listed_twice(void **state)
+{
+	struct fx *x = *state;
+	int nr;
+
+	fx_put_cookie(x, BALE_ROOT_INO, "dir", x->subdir, DT_DIR, 6);
+	fx_put_cookie(x, BALE_ROOT_INO, "file", x->file, DT_REG, 7);
+	fx_put_cookie(x, BALE_ROOT_INO, "sym", x->sym, DT_LNK, 8);
+	fx_put_dirent(x, BALE_ROOT_INO, "last", x->inner, DT_REG, 9);
+	fx_put_cookie(x, BALE_ROOT_INO, "last", x->inner, DT_REG, 9);
+	assert_int_equal(salvage(x, &nr), 4);
+	assert_true(is_there(x, "last", "hello"));
+}
+
+/* A damaged file's new name once took the place of a good one. */
+static void a_file_named_damaged(void **state)
+{
+	static const char *const names[] = { "file.damaged", "file.damaged.1" };
+	struct fx *x = *state;
+	struct bale_inode_row row;
+	uint64_t ino = 40;
+	int nr;
+
+	/* One is copied before the damaged file, one after it. */
+	fx_del_cookie(x, BALE_ROOT_INO, 4);
+	fx_put_dirent(x, BALE_ROOT_INO, "file", x->file, DT_REG, 8);
+	fx_put_cookie(x, BALE_ROOT_INO, "file", x->file, DT_REG, 8);
+	fx_get_inode(x, x->inner, &row);
+	for (unsigned int k = 0; k < 2; k++) {
+		uint8_t val[sizeof(struct bale_disk_inline) + 5] = { 0 };
+		struct bale_disk_inline d = { .raw_len = le32_put(5) };
+		be64 key = be64_put(ino + k);
+
+		fx_put_inode(x, ino + k, &row);
+		memcpy(val, &d, sizeof(d));
+		memcpy(val + sizeof(d), k ? "after" : "first", 5);
+		fx_put(x, BALE_TABLE_inline, &key, 8, val, sizeof(val));
+		fx_put_dirent(x, BALE_ROOT_INO, names[k], ino + k, DT_REG,
+			      7 + 2 * k);
+		fx_put_cookie(x, BALE_ROOT_INO, names[k], ino + k, DT_REG,
+			      7 + 2 * k);
+	}
+	fx_close(x);
+	fx_flip(x, "seg/0000000000000000", 100000);
+	fx_open(x);
+	assert_int_equal(salvage(x, &nr), 4);
+	assert_true(is_there(x, "file.damaged", "first"));
+	assert_true(is_there(x, "file.damaged.1", "after"));
+	assert_true(is_there(x, "file.damaged.2", NULL));
+	assert_false(is_there(x, "file", NULL));
+	/* Its other name is one of the same file. */
+	assert_true(is_there(x, "dir/hard.damaged", NULL));
+	assert_int_equal(nr, 9);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fx_setup, fx_teardown)
@@ -178,6 +293,9 @@ int main(void)
 		T(a_name_behind_a_link),
 		T(set_id_and_devices),
 		T(a_huge_file),
+		T(the_list_of_what_is_missing),
+		T(a_name_listed_twice),
+		T(a_file_named_damaged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
