@@ -56,6 +56,7 @@ struct scrub {
 	/* since the start, over interruptions too */
 	uint64_t extents, stored, raw, bad;
 	uint64_t began_ns, shown_ns, paced; /* of this run; bytes of it */
+	uint64_t idle_ns;		    /* not counted as time to read in */
 };
 
 static volatile sig_atomic_t stopped;
@@ -168,8 +169,12 @@ static void pace(struct scrub *s)
 	s->paced += s->x.stored;
 	if (!s->rate)
 		return;
-	due = s->began_ns +
+	due = s->began_ns + s->idle_ns +
 	      (uint64_t)((double)s->paced * 1e9 / (double)s->rate);
+	/* It was stopped, or waited for the disk: that is not made up for. */
+	now = bale_now_ns();
+	if (now > due + SECOND)
+		s->idle_ns += now - due - SECOND;
 	while (!stopped && (now = bale_now_ns()) < due) {
 		uint64_t left = due - now < SECOND / 5 ? due - now : SECOND / 5;
 		struct timespec ts = { 0, (long)left };
