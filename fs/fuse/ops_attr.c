@@ -129,6 +129,10 @@ void bale_fuse_statfs(fuse_req_t req, fuse_ino_t ino)
 	struct statvfs v;
 
 	(void)ino;
+	if (atomic_load_explicit(&s->down, memory_order_relaxed)) {
+		bale_reply_err(req, -EIO);
+		return;
+	}
 	bale_space_info(bale_fs_store(s->fs), &info);
 	v = (struct statvfs){
 		.f_bsize = BLOCK,

@@ -20,8 +20,16 @@
 #include "fs/inode/scrub.h"
 
 /* Of xfs_fs.h; the argument is a uint32_t. */
-#define GOINGDOWN _IOR('X', 125, uint32_t)
-enum { GOINGDOWN_SYNC = 0 }; /* others: forget what is not committed */
+/* Declared as one that reads, it comes without its argument: the kernel hands
+ * over what a call is declared to write. So it does the worst, and the same
+ * with the other direction does as it is told. */
+#define GOINGDOWN      _IOR('X', 125, uint32_t)
+#define GOINGDOWN_TOLD _IOW('X', 125, uint32_t)
+enum {
+	GOINGDOWN_SYNC = 0, /* everything is durable */
+	GOINGDOWN_LOG = 1,  /* what is staged is; unwritten data is forgotten */
+	GOINGDOWN_FORGET = 2, /* nothing but what was committed before */
+};
 
 static const struct {
 	uint32_t ours, chattr, xflag;
@@ -409,7 +417,7 @@ static int do_path(struct call *c)
 
 static int do_goingdown(struct call *c)
 {
-	uint32_t how = 0;
+	uint32_t how = GOINGDOWN_FORGET;
 	int err = 0;
 
 	if (!c->s->opt.test_shutdown)
@@ -418,8 +426,12 @@ static int do_goingdown(struct call *c)
 		return -EPERM;
 	if (c->in_size >= sizeof(how))
 		memcpy(&how, c->in, sizeof(how));
+	if (how > GOINGDOWN_FORGET)
+		return -EINVAL;
 	if (how == GOINGDOWN_SYNC)
 		err = bale_fs_sync(c->s->fs);
+	else if (how == GOINGDOWN_LOG)
+		err = bale_meta_sync(bale_fs_meta(c->s->fs), 0);
 	atomic_store(&c->s->down, true);
 	bale_store_fail(bale_fs_store(c->s->fs), -EIO, "shut down by a test");
 	return err;
@@ -444,6 +456,7 @@ static const struct {
 	{ (unsigned int)BALE_IOC_PATH, do_path },
 	{ BALE_IOC_DEVICE, do_device },
 	{ (unsigned int)GOINGDOWN, do_goingdown },
+	{ (unsigned int)GOINGDOWN_TOLD, do_goingdown },
 };
 
 void bale_fuse_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd,

@@ -237,7 +237,9 @@ static const struct {
 #ifdef HAVE_FUSE_STATX /* of the same age */
 	FLAG("io_uring", io_uring, true),
 #endif
+#ifdef HAVE_TEST_SHUTDOWN
 	FLAG("test_shutdown", test_shutdown, true),
+#endif
 };
 #undef FLAG
 

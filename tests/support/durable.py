@@ -36,8 +36,10 @@ class Writer(threading.Thread):
             os.fsync(f.fileno())
         os.rename(name + ".new", name)
         fd = os.open(self.top, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
         self.durable[name] = data
 
     def verify(self):
@@ -57,6 +59,7 @@ class Appender(threading.Thread):
         self.stopping = threading.Event()
 
     def run(self):
+        fd = -1
         try:
             fd = os.open(self.path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
             n = os.fstat(fd).st_size // 16
@@ -65,9 +68,12 @@ class Appender(threading.Thread):
                 os.fdatasync(fd)
                 n += 1
                 self.acked = n * 16
-            os.close(fd)
         except OSError:
             pass
+        try:
+            os.close(fd)
+        except OSError:
+            pass  # not opened, or a write that failed
 
     def verify(self):
         with open(self.path, "rb") as f:
