@@ -342,8 +342,21 @@ static void op_link_in(struct bench *b, int f, unsigned int op)
 	take_name(b, f, i);
 }
 
+/* While it is mounted, what is there is what was written last. */
+static void check_live(struct bench *b, int f)
+{
+	static uint8_t buf[FILE_BYTES];
+	const struct version *v = newest(b->now.file_of[f]);
+	size_t len;
+	int r = bale_pl_read(b->ino[f], buf, sizeof(buf), &len);
+
+	if (r || len != v->size || memcmp(buf, v->data, len))
+		bale_pl_fail("mounted: file%d: not what was written: %d", f, r);
+}
+
 static void op_fsync(struct bench *b, int f, unsigned int op)
 {
+	check_live(b, f);
 	bale_pl_must(bale_file_fsync(b->ino[f], bale_pl_draw(2)), "fsync");
 	note_sync(b, b->now.file_of[f], op);
 }
@@ -425,8 +438,10 @@ static size_t run_workload(const char *store, unsigned int ops)
 	for (unsigned int op = 0; op < ops; op++)
 		one_op(&b, op, store);
 	for (int f = 0; f < NR_FILES; f++)
-		if (b.ino[f])
+		if (b.ino[f]) {
+			check_live(&b, f);
 			bale_inode_put(b.ino[f]);
+		}
 	bale_pl_must(bale_pl_close(b.fs, b.root), "close");
 	return bale_rec_adopted();
 }

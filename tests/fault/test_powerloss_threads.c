@@ -33,6 +33,7 @@ enum {
 	NR_THREADS = 4,
 	NR_FILES = 4, /* a thread */
 	MAX_OPS = 300,
+	MAX_VERSIONS = 3 * MAX_OPS + 1,
 	BLOCK = 4096,	/* written whole, with the operation's number in it */
 	NR_BLOCKS = 96, /* a file: six extents */
 	EXTENT_BLOCKS = 16,
@@ -183,19 +184,38 @@ static void op_punch(struct worker *w, unsigned int f, unsigned int op)
 		     "punch");
 }
 
+/* Little enough for an inline value, and on its way into the store. */
+static void make_small(struct worker *w, unsigned int f, unsigned int op)
+{
+	struct version *v = add_version(w, f);
+	struct bale_setattr a = { .valid = BALE_SET_SIZE };
+
+	memset(v, 0, sizeof(*v));
+	bale_pl_must(bale_inode_setattr(w->files[f], &a), "truncate");
+	v = add_version(w, f);
+	write_blocks(w, w->files[f], v, f, 0, 1 + (unsigned int)draw(w, 4), op);
+	if (draw(w, 4))
+		bale_file_flush_hint(w->files[f]);
+	if (draw(w, 2))
+		usleep((unsigned int)draw(w, 300));
+}
+
 /* From a file and onto one that may be dirty, in flight, or being recoded. */
 static void op_copy(struct worker *w, unsigned int f, unsigned int op)
 {
 	unsigned int g = (f + 1) % NR_FILES, from, to, nr;
+	bool small = draw(w, 3) == 0;
 	const struct version *src = newest(w, g);
-	struct version *v = add_version(w, f);
+	struct version *v;
 	size_t got;
 
-	(void)op;
 	if (!src->size)
 		return;
 	from = (unsigned int)draw(w, src->size) / EXTENT_BLOCKS * EXTENT_BLOCKS;
-	to = (unsigned int)draw(w, 3) * EXTENT_BLOCKS;
+	to = small ? 0 : (unsigned int)draw(w, 3) * EXTENT_BLOCKS;
+	if (small)
+		make_small(w, f, op);
+	v = add_version(w, f);
 	nr = src->size - from;
 	if (to + nr > NR_BLOCKS)
 		nr = NR_BLOCKS - to;
@@ -236,10 +256,63 @@ static void op_flush(struct worker *w, unsigned int f, unsigned int op)
 	bale_file_flush_hint(w->files[f]);
 }
 
+/* 8 bytes of a block are those of one of the versions. */
+static bool is_known(const struct version *v, unsigned int lo, unsigned int hi,
+		     size_t at, uint64_t got)
+{
+	for (unsigned int n = lo; n <= hi; n++)
+		if (word(v[n].tag[at / BLOCK], at % BLOCK) == got)
+			return true;
+	return false;
+}
+
+static const char *check_bytes(const struct version *v, unsigned int lo,
+			       unsigned int hi, const uint8_t *buf, size_t len)
+{
+	unsigned int most = 0, least = NR_BLOCKS;
+	uint64_t got;
+
+	for (unsigned int n = lo; n <= hi; n++) {
+		most = v[n].size > most ? v[n].size : most;
+		least = v[n].size < least ? v[n].size : least;
+	}
+	if (len > most * BLOCK)
+		return "longer than it ever was";
+	if (len < least * BLOCK && lo == hi)
+		return "shorter than what was synced";
+	for (size_t at = 0; at + sizeof(got) <= len; at += sizeof(got)) {
+		memcpy(&got, buf + at, sizeof(got));
+		if (!is_known(v, lo, hi, at, got))
+			return "bytes that were not written there";
+	}
+	return NULL;
+}
+
+/* While it is mounted, what is there is what was written last. */
+static void check_live(struct worker *w, unsigned int f)
+{
+	static _Thread_local uint8_t buf[NR_BLOCKS * BLOCK];
+	unsigned int last = w->nr_versions[f] - 1;
+	const char *what = NULL;
+	size_t len;
+	int r = bale_pl_read(w->files[f], buf, sizeof(buf), &len);
+
+	if (r)
+		what = strerror(-r);
+	else if (len != w->history[f][last].size * BLOCK)
+		what = "another size";
+	else
+		what = check_bytes(w->history[f], last, last, buf, len);
+	if (what)
+		bale_pl_fail("mounted: t%u/f%u: %s", w->no, f, what);
+}
+
 static void op_fsync(struct worker *w, unsigned int f, unsigned int op)
 {
 	struct op *o = &w->ops[op];
 
+	if (draw(w, 2))
+		check_live(w, f);
 	bale_pl_must(bale_file_fsync(w->files[f], draw(w, 2)), "fsync");
 	o->synced = bale_rec_count();
 	o->file = f;
@@ -359,7 +432,7 @@ static void start_worker(struct worker *w, unsigned int ops)
 		bale_pl_must(bale_dir_create(w->dir, name, S_IFREG | 0644, 0,
 					     &c, &w->files[f]),
 			     "create");
-		w->history[f] = calloc(MAX_OPS + 2, sizeof(struct version));
+		w->history[f] = calloc(MAX_VERSIONS, sizeof(struct version));
 		if (!w->history[f])
 			bale_pl_must(-ENOMEM, "histories");
 		w->nr_versions[f] = w->ops[0].nr_versions[f] = 1;
@@ -368,8 +441,10 @@ static void start_worker(struct worker *w, unsigned int ops)
 
 static void end_worker(struct worker *w)
 {
-	for (unsigned int f = 0; f < NR_FILES; f++)
+	for (unsigned int f = 0; f < NR_FILES; f++) {
+		check_live(w, f);
 		bale_inode_put(w->files[f]);
+	}
 	bale_inode_put(w->dir);
 }
 
@@ -457,38 +532,6 @@ static unsigned int oldest_version(const struct worker *w, unsigned int f,
 			lo = o->nr_versions[f] - 1;
 	}
 	return lo;
-}
-
-/* 8 bytes of a block are those of one of the versions. */
-static bool is_known(const struct version *v, unsigned int lo, unsigned int hi,
-		     size_t at, uint64_t got)
-{
-	for (unsigned int n = lo; n <= hi; n++)
-		if (word(v[n].tag[at / BLOCK], at % BLOCK) == got)
-			return true;
-	return false;
-}
-
-static const char *check_bytes(const struct version *v, unsigned int lo,
-			       unsigned int hi, const uint8_t *buf, size_t len)
-{
-	unsigned int most = 0, least = NR_BLOCKS;
-	uint64_t got;
-
-	for (unsigned int n = lo; n <= hi; n++) {
-		most = v[n].size > most ? v[n].size : most;
-		least = v[n].size < least ? v[n].size : least;
-	}
-	if (len > most * BLOCK)
-		return "longer than it ever was";
-	if (len < least * BLOCK && lo == hi)
-		return "shorter than what was synced";
-	for (size_t at = 0; at + sizeof(got) <= len; at += sizeof(got)) {
-		memcpy(&got, buf + at, sizeof(got));
-		if (!is_known(v, lo, hi, at, got))
-			return "bytes that were not written there";
-	}
-	return NULL;
 }
 
 static void check_file(struct worker *w, struct bale_inode *dir, unsigned int f,
