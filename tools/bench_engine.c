@@ -154,6 +154,9 @@ static void ask_encode(struct measurement *m, struct bale_codec_policy p)
 	for (size_t i = 0; i < m->nr; i++) {
 		m->encode[i].op = BALE_JOB_ENCODE;
 		m->encode[i].codec = p.codec;
+		m->encode[i].filter = p.codec == BALE_CODEC_auto ?
+					      BALE_FILTER_auto :
+					      p.filter;
 		m->encode[i].level = p.level;
 	}
 }

@@ -152,7 +152,9 @@ static void encode_job(struct bale_job *j, const struct bale_batch_item *it,
 		.op = BALE_JOB_ENCODE,
 		.codec = it->policy.codec,
 		.level = it->policy.level,
-		.filter = it->policy.filter,
+		.filter = it->policy.codec == BALE_CODEC_auto ?
+				  BALE_FILTER_auto :
+				  it->policy.filter,
 		.src = it->data,
 		.src_len = it->len,
 		.dst = bale_arena_take(a, cap),

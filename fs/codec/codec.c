@@ -209,11 +209,13 @@ static int check_encode(const struct bale_job *job)
 	if (job->src_len > BALE_EXTENT_MAX ||
 	    job->dst_cap < bale_codec_bound(job->src_len))
 		return -EINVAL;
+	if (job->codec == BALE_CODEC_auto)
+		return job->filter && job->filter != BALE_FILTER_auto ?
+			       -EINVAL :
+			       0;
 	if (job->filter &&
 	    (!bale_filter_known(job->filter) || !can_filter(job->codec)))
 		return -EINVAL;
-	if (job->codec == BALE_CODEC_auto)
-		return 0;
 	if (job->codec >= BALE_CODEC_NR)
 		return -EINVAL;
 	if (!codecs[job->codec])
@@ -242,7 +244,7 @@ static bool try_fill(struct bale_job *job)
 
 /* 0, or -errno as the codec's encode(). */
 static int encode_as(struct bale_codec_ctx *ctx, struct bale_job *job,
-		     unsigned int id, int level)
+		     unsigned int id, int level, unsigned int filter)
 {
 	const uint8_t *src = job->src;
 	size_t n;
@@ -250,11 +252,11 @@ static int encode_as(struct bale_codec_ctx *ctx, struct bale_job *job,
 
 	if (!level)
 		level = codecs[id]->level_default;
-	if (job->filter) {
+	if (filter) {
 		r = bale_codec_ctx_need_filtered(ctx, job->src_len);
 		if (r)
 			return r;
-		bale_filter_forward(job->filter, src, job->src_len,
+		bale_filter_forward(filter, src, job->src_len,
 				    ctx->filtered);
 		src = ctx->filtered;
 	}
@@ -263,7 +265,7 @@ static int encode_as(struct bale_codec_ctx *ctx, struct bale_job *job,
 	if (r)
 		return r;
 	job->ret_codec = (uint8_t)id;
-	job->ret_filter = job->filter;
+	job->ret_filter = (uint8_t)filter;
 	job->ret_level = codec_levels[id] ? (int8_t)level : 0;
 	job->len = n;
 	return 0;
@@ -272,19 +274,23 @@ static int encode_as(struct bale_codec_ctx *ctx, struct bale_job *job,
 static int encode_auto(struct bale_codec_ctx *ctx, struct bale_job *job)
 {
 	enum bale_probe_verdict v = BALE_PROBE_ZSTD;
+	unsigned int filter = 0;
 	int r;
 
-	if (job->src_len >= PROBE_MIN)
+	if (job->filter == BALE_FILTER_auto)
+		filter = bale_filter_choose(ctx, job->src, job->src_len);
+	/* The probe knows nothing of planes. */
+	if (job->src_len >= PROBE_MIN && !filter)
 		v = bale_codec_probe(ctx, job->src, job->src_len);
 	if (v == BALE_PROBE_RAW) {
 		stay_raw(job, BALE_RAW_probe);
 		return 0;
 	}
-	r = encode_as(ctx, job, BALE_CODEC_zstd, BALE_ZSTD_LEVEL_AUTO);
+	r = encode_as(ctx, job, BALE_CODEC_zstd, BALE_ZSTD_LEVEL_AUTO, filter);
 	/* zstd's fast levels look for 6 bytes and more, lz4 for 4: tables of
 	   32-bit values from a small set shrink only by the latter. */
 	if (r == -ENOSPC && v == BALE_PROBE_REPEATS)
-		r = encode_as(ctx, job, BALE_CODEC_lz4, 0);
+		r = encode_as(ctx, job, BALE_CODEC_lz4, 0, 0);
 	return r;
 }
 
@@ -324,7 +330,7 @@ static int run_encode(struct bale_job *job)
 	else if (job->codec == BALE_CODEC_fill)
 		r = -ENOSPC;
 	else
-		r = encode_as(ctx, job, job->codec, job->level);
+		r = encode_as(ctx, job, job->codec, job->level, job->filter);
 	if (r)
 		stay_raw(job, r == -ENOSPC ? BALE_RAW_grew : BALE_RAW_error);
 	return 0;

@@ -11,6 +11,7 @@
 #define BALE_CODEC_CODEC_IMPL_H
 
 #include <assert.h>
+#include <string.h>
 #include <zstd.h>
 
 #include "balefs/codec.h"
@@ -34,6 +35,7 @@ enum {
 	BALE_PROBE_SLICES = 16,
 	BALE_PROBE_SLICE = 128,
 	BALE_PROBE_TABLE_BITS = 12,
+	BALE_CHOOSE_TRIAL = 4 << 10,
 };
 
 static_assert(1 << BALE_ZSTD_WINDOW_LOG_MAX >= BALE_EXTENT_MAX,
@@ -56,6 +58,11 @@ struct bale_codec_ctx {
 		uint16_t count[4][256];
 		uint32_t seen[1 << BALE_PROBE_TABLE_BITS];
 	} probe;
+	struct {
+		uint16_t count[8][256];
+		uint8_t trial[BALE_CHOOSE_TRIAL], filtered[BALE_CHOOSE_TRIAL];
+		uint8_t coded[BALE_CHOOSE_TRIAL];
+	} choose;
 };
 
 /* The calling thread's context; NULL when memory is short. */
@@ -117,6 +124,22 @@ enum bale_probe_verdict {
 /* A guess from samples; reads a fraction of src, writes nothing but ctx. */
 enum bale_probe_verdict bale_codec_probe(struct bale_codec_ctx *ctx,
 					 const uint8_t *src, size_t len);
+
+/* The filter that auto takes for these bytes, 0: none. As the probe. */
+unsigned int bale_filter_choose(struct bale_codec_ctx *ctx, const uint8_t *src,
+				size_t len);
+
+/* log2 of n >= 1, to 0.01: the exponent, and a parabola for the rest. */
+static inline float bale_codec_log2(uint32_t n)
+{
+	float f = (float)n;
+	uint32_t bits;
+	float m;
+
+	memcpy(&bits, &f, sizeof(bits));
+	m = (float)(bits & 0x7fffff) / 8388608.0F;
+	return (float)(bits >> 23) - 127.0F + m * (1.3465F - 0.3465F * m);
+}
 
 struct bale_cost;
 /* Tell cost of every job that the pool runs; before the first one. */

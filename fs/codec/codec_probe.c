@@ -51,18 +51,6 @@ static const uint8_t *slice(const uint8_t *src, size_t len, size_t idx)
 	return src + (len - BALE_PROBE_SLICE) * idx / (BALE_PROBE_SLICES - 1);
 }
 
-/* log2 of n >= 1, to 0.01: the exponent, and a parabola for the rest. */
-static float log2_of(uint32_t n)
-{
-	float f = (float)n;
-	uint32_t bits;
-	float m;
-
-	memcpy(&bits, &f, sizeof(bits));
-	m = (float)(bits & 0x7fffff) / 8388608.0F;
-	return (float)(bits >> 23) - 127.0F + m * (1.3465F - 0.3465F * m);
-}
-
 /* Bits per byte of the slices. Four histograms, because runs of one value
  * would wait for one counter. */
 static float entropy(struct bale_codec_ctx *ctx, const uint8_t *src, size_t len)
@@ -85,9 +73,9 @@ static float entropy(struct bale_codec_ctx *ctx, const uint8_t *src, size_t len)
 		uint32_t n = (uint32_t)count[0][v] + count[1][v] + count[2][v] +
 			     count[3][v];
 
-		sum += n ? (float)n * log2_of(n) : 0;
+		sum += n ? (float)n * bale_codec_log2(n) : 0;
 	}
-	return log2_of(SAMPLES) - sum / SAMPLES;
+	return bale_codec_log2(SAMPLES) - sum / SAMPLES;
 }
 
 /*

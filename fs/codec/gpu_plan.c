@@ -44,7 +44,8 @@ struct kind {
 	bool is_auto;
 	size_t bytes;	/* of all jobs of it */
 	size_t planned; /* that are in pieces by now */
-	struct bale_gpu_piece *open;
+	/* By filter: auto chooses one for each job. */
+	struct bale_gpu_piece *open[BALE_FILTER_NR];
 };
 
 struct maker {
@@ -73,7 +74,8 @@ static bool kind_of(const struct maker *m, const struct bale_job *j,
 	if (len < LEN_MIN || len > BALE_EXTENT_MAX ||
 	    bale_units_nr(len) > m->slot_units)
 		return false;
-	if (j->op == BALE_JOB_DECODE && (!j->src_len || j->src_len > len))
+	if (j->op == BALE_JOB_DECODE &&
+	    (!j->src_len || j->src_len > len || j->filter >= BALE_FILTER_NR))
 		return false;
 	*ret = (struct kind){
 		.op = j->op,
@@ -92,7 +94,9 @@ static bool kind_of(const struct maker *m, const struct bale_job *j,
 		ret->level = 0;
 	else if (!ret->level || ret->is_auto)
 		ret->level = (int8_t)codec->level_default;
-	return m->e->ops->can(ret->op, ret->codec, ret->level, ret->filter);
+	/* Whether it can do what is chosen is asked when it is. */
+	return ret->filter == BALE_FILTER_auto ||
+	       m->e->ops->can(ret->op, ret->codec, ret->level, ret->filter);
 }
 
 static struct kind *find_kind(struct maker *m, const struct kind *k, bool add)
@@ -221,7 +225,8 @@ static double choose_share(struct maker *m, double dev_wait)
 }
 
 static struct bale_gpu_piece *new_piece(const struct maker *m,
-					const struct kind *k, size_t nr_max)
+					const struct kind *k,
+					unsigned int filter, size_t nr_max)
 {
 	struct bale_gpu_piece *p;
 
@@ -233,13 +238,14 @@ static struct bale_gpu_piece *new_piece(const struct maker *m,
 	p->op = k->op;
 	p->codec = k->codec;
 	p->level = k->level;
-	p->filter = k->filter;
+	p->filter = (uint8_t)filter;
 	return p;
 }
 
-static void end_piece(struct maker *m, struct kind *k, struct bale_gpu_plan *pl)
+static void end_piece(struct maker *m, struct kind *k, unsigned int filter,
+		      struct bale_gpu_plan *pl)
 {
-	struct bale_gpu_piece *p = k->open;
+	struct bale_gpu_piece *p = k->open[filter];
 
 	if (!p)
 		return;
@@ -250,25 +256,43 @@ static void end_piece(struct maker *m, struct kind *k, struct bale_gpu_plan *pl)
 		p->guess_ns = 0;
 	bale_list_push_back(&pl->pieces, &p->node);
 	pl->nr_pieces++;
-	k->open = NULL;
+	k->open[filter] = NULL;
 }
 
-/* False: memory is short; the job stays here. */
+/* The kind's, or what auto makes of these bytes. */
+static unsigned int filter_of(const struct kind *k, const struct bale_job *j)
+{
+	struct bale_codec_ctx *ctx;
+
+	if (k->filter != BALE_FILTER_auto)
+		return k->filter;
+	ctx = bale_codec_ctx_get();
+	return ctx ? bale_filter_choose(ctx, j->src, j->src_len) : 0;
+}
+
+/* False: memory is short, or the device cannot filter so; the job stays
+ * here. */
 static bool add_to_piece(struct maker *m, struct kind *k, struct bale_job *j,
 			 size_t nr_left, struct bale_gpu_plan *pl)
 {
+	unsigned int f = filter_of(k, j);
+	struct bale_gpu_piece *p = k->open[f];
 	size_t len = content(j);
 	uint32_t units = (uint32_t)bale_units_nr(len);
 
-	if (k->open && k->open->units + units > m->slot_units)
-		end_piece(m, k, pl);
-	if (!k->open)
-		k->open = new_piece(m, k, nr_left);
-	if (!k->open)
+	if (!m->e->ops->can(k->op, k->codec, k->level, f))
 		return false;
-	k->open->jobs[k->open->nr++] = j;
-	k->open->units += units;
-	k->open->bytes += len;
+	if (p && p->units + units > m->slot_units) {
+		end_piece(m, k, f, pl);
+		p = NULL;
+	}
+	if (!p)
+		p = k->open[f] = new_piece(m, k, f, nr_left);
+	if (!p)
+		return false;
+	p->jobs[p->nr++] = j;
+	p->units += units;
+	p->bytes += len;
 	k->planned += len;
 	return true;
 }
@@ -290,7 +314,8 @@ static void distribute(struct maker *m, struct bale_job *jobs, size_t nr,
 		pl->cpu[pl->nr_cpu++] = &jobs[i];
 	}
 	for (size_t i = 0; i < m->nr_kinds; i++)
-		end_piece(m, &m->kinds[i], pl);
+		for (unsigned int f = 0; f < BALE_FILTER_NR; f++)
+			end_piece(m, &m->kinds[i], f, pl);
 }
 
 /* All idle slots work on the one batch, and its copies run beside its

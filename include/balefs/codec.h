@@ -58,6 +58,8 @@ enum bale_filter_id {
 	BALE_FILTERS(X)
 #undef X
 	BALE_FILTER_NR,
+	/* A policy, never on disk: by content. */
+	BALE_FILTER_auto = 255,
 };
 
 /* Why an extent is stored raw; on disk in the extent row. */
@@ -104,7 +106,7 @@ struct bale_job {
 	enum bale_job_op op;
 	uint8_t codec;	/* enum bale_codec_id, or auto (encode) */
 	/* enum bale_filter_id. Encode: tried with the codec asked for; not with
-	   auto, raw and fill */
+	   raw and fill. With codec auto: none, or auto, and only there */
 	uint8_t filter;
 	int8_t level;	/* of that codec; 0: default */
 	bool want_crc; /* encode */

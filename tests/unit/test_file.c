@@ -548,6 +548,30 @@ static void locate(struct rig *g, uint64_t no, struct bale_extent_row *ret)
 	assert_int_equal(bale_meta_extent(g->fs->meta, id, ret), 0);
 }
 
+/* The policy auto: numbers get a filter, text does not. */
+static void numbers_are_filtered(void **state)
+{
+	struct rig *g = *state;
+	struct bale_extent_row row;
+
+	for (uint32_t k = 0, v = 0; k < BUF / 4; k++) {
+		v += g->a[k] * 7;
+		memcpy(g->b + k * 4, &v, 4);
+	}
+	assert_int_equal(put(g->i, g->b, 2 * EXTENT, 0), 0);
+	assert_int_equal(put(g->i, g->a, 2 * EXTENT, 2 * EXTENT), 0);
+	reopen(g);
+	locate(g, 0, &row);
+	assert_int_equal(row.codec, BALE_CODEC_zstd);
+	assert_int_equal(row.filter, BALE_FILTER_delta4);
+	assert_true(row.stored_len < EXTENT / 2);
+	locate(g, 2, &row);
+	assert_int_equal(row.codec, BALE_CODEC_zstd);
+	assert_int_equal(row.filter, 0);
+	expect(g, g->i, g->b, 2 * EXTENT, 0);
+	expect(g, g->i, g->a, 2 * EXTENT, 2 * EXTENT);
+}
+
 static void flip_stored(struct rig *g, const struct bale_extent_row *row)
 {
 	char name[128];
@@ -918,6 +942,7 @@ int main(void)
 		T(copy_behind_an_inline_value_is_counted),
 		T(copy_within_a_file_crosses_map_rows),
 		T(recompress_changes_the_codec),
+		T(numbers_are_filtered),
 		T(failed_flush_fails_every_fsync),
 		T(damage_hurts_its_extent_only),
 		T(left_patches_go_with_their_extent),
