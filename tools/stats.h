@@ -40,6 +40,10 @@
 	X(cleaner_freed_bytes, B, "freed by the cleaner")                      \
 	X(cleaner_copied_bytes, B, "copied by the cleaner")                    \
 	X(cleaner_punched_bytes, B, "punched by the cleaner")                  \
+	X(cleaner_stuck_segments, N, "segments that it cannot empty")          \
+	X(cleaner_stuck_bytes, B, "what lives in them")                        \
+	X(cleaner_waits, N, "writes that waited for the cleaner")              \
+	X(cleaner_wait_max, S, "the longest of these waits")                   \
 	X(cache_bytes, B, "bound of the cache")                                \
 	X(cache_used_bytes, B, "used of it")                                   \
 	X(cache_hits, N, "reads answered by the cache")                        \

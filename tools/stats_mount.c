@@ -38,6 +38,10 @@ static void set_space(struct bale_stats *s, const struct bale_ioc_mount *m)
 	bale_stats_set(s, cleaner_freed_bytes, m->cleaner_freed);
 	bale_stats_set(s, cleaner_copied_bytes, m->cleaner_copied);
 	bale_stats_set(s, cleaner_punched_bytes, m->cleaner_punched);
+	bale_stats_set(s, cleaner_stuck_segments, m->cleaner_stuck);
+	bale_stats_set(s, cleaner_stuck_bytes, m->cleaner_stuck_bytes);
+	bale_stats_set(s, cleaner_waits, m->cleaner_waits);
+	bale_stats_set(s, cleaner_wait_max, m->cleaner_wait_max_ns);
 	bale_stats_set(s, cpu, m->cpu_ns);
 	bale_stats_set(s, uptime, m->uptime_ns);
 	s->error = m->error;

@@ -181,13 +181,21 @@ static int do_mount(struct call *c)
 		.cleaner_freed = cleaner.bytes_freed,
 		.cleaner_copied = cleaner.bytes_copied,
 		.cleaner_punched = cleaner.bytes_punched,
+		.cleaner_stuck = cleaner.stuck_segments,
+		.cleaner_stuck_bytes = cleaner.stuck_bytes,
+		.cleaner_waits = cleaner.waits,
+		.cleaner_wait_max_ns = cleaner.wait_max_ns,
 		.cpu_ns = bale_cpu_ns(),
 		.uptime_ns = bale_now_ns() - c->s->started_ns,
 		.error = bale_store_error(st),
 		.pid = (uint64_t)getpid(),
 	};
-	snprintf(m->cleaner_state, sizeof(m->cleaner_state), "%s",
-		 cleaner.state);
+	if (cleaner.stuck_segments)
+		snprintf(m->cleaner_state, sizeof(m->cleaner_state),
+			 "%.30s; %.62s", cleaner.state, cleaner.stuck_why);
+	else
+		snprintf(m->cleaner_state, sizeof(m->cleaner_state), "%s",
+			 cleaner.state);
 	snprintf(m->store, sizeof(m->store), "%s", c->s->store);
 	c->out_size = sizeof(*m);
 	return 0;

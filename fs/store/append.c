@@ -250,6 +250,12 @@ static int read_at(struct bale_store *st, uint32_t segment, void *buf,
 	size_t got = 0;
 	int fd, r = bale_segs_fd_get(st, segment, &fd);
 
+	/* Missing, which the open tells, or removed since the caller looked:
+	 * the extent is elsewhere then. */
+	if (r == -EUCLEAN) {
+		bale_debug("segment %u is gone", segment);
+		return r;
+	}
 	if (!r) {
 		r = BALE_IO(st->io)->pread(st->io, fd, buf, len, off, &got);
 		bale_segs_fd_put(st, segment, fd);
@@ -433,11 +439,15 @@ static int scan_bales(struct scan *sc, bale_bale_fn *fn, void *arg)
 		bale_autofree uint8_t *head = NULL;
 		struct bale_bale_info info;
 		size_t total;
-		int e = find_magic(sc, at, &at);
+		/* The next one follows as a rule; else it is searched for. */
+		int e = read_head(sc, at, &head, &info, &total);
 
-		if (e)
-			return e == -ENOENT ? 0 : e;
-		e = read_head(sc, at, &head, &info, &total);
+		if (e && e != -ENOMEM && e != -EIO) {
+			e = find_magic(sc, at, &at);
+			if (e)
+				return e == -ENOENT ? 0 : e;
+			e = read_head(sc, at, &head, &info, &total);
+		}
 		if (e == -ENOMEM || e == -EIO)
 			return e;
 		if (e) { /* damaged, or payload that looks like a header */

@@ -8,7 +8,13 @@
 #include "fs/base/fault.h"
 #include "fs/base/mem.h"
 
-enum { COPY_BATCH = 4 << 20, BLOCK = 4096 };
+enum {
+	/* A batch is one bale and one transaction: its rows are staged under a
+	 * lock that writers want. */
+	COPY_BATCH = 4 << 20,
+	COPY_EXTENTS = 512,
+	BLOCK = 4096,
+};
 
 /* ---- live or dead ---- */
 
@@ -34,13 +40,12 @@ struct range {
 	uint64_t from, to;
 };
 
-struct punch {
+struct find {
 	struct bale_store *st;
-	uint64_t segment;
-	struct bale_buf ranges; /* of struct range, whole blocks */
+	struct bale_punch *p;
 };
 
-static int add_range(struct punch *p, uint64_t from, uint64_t to)
+static int add_range(struct bale_punch *p, uint64_t from, uint64_t to)
 {
 	struct range r = { (from + BLOCK - 1) / BLOCK * BLOCK,
 			   to / BLOCK * BLOCK };
@@ -53,7 +58,7 @@ static int find_dead(const struct bale_bale_info *info,
 		     const struct bale_disk_bale_extent *d,
 		     uint64_t payload_off, void *arg)
 {
-	struct punch *p = arg;
+	struct find *f = arg;
 	uint64_t off = payload_off, dead_from = off;
 	int r = 0;
 
@@ -62,29 +67,52 @@ static int find_dead(const struct bale_bale_info *info,
 		struct bale_extent_row row;
 		bool live;
 
-		r = lives_at(p->st, p->segment, off, &d[i], &row, &live);
+		r = lives_at(f->st, f->p->segment, off, &d[i], &row, &live);
 		if (!r && live) {
-			r = add_range(p, dead_from, off);
+			r = add_range(f->p, dead_from, off);
 			dead_from = off + len;
 		}
 		off += len;
 	}
-	return r ? r : add_range(p, dead_from, off);
+	return r ? r : add_range(f->p, dead_from, off);
 }
 
-/* Everything found dead by now is dead in what a crash would bring back. */
-static int wait_durable(struct bale_store *st, uint64_t segment)
+static int blocks_of(struct bale_store *st, uint64_t segment, uint64_t *ret)
 {
-	uint64_t seq;
-	int r = bale_segs_dead_seq(st, segment, &seq);
+	uint64_t len;
+	int fd, r = bale_segs_fd_get(st, segment, &fd);
 
-	if (!r && seq > bale_meta_durable(st->meta))
-		r = bale_meta_sync(st->meta, seq);
+	if (r)
+		return r;
+	r = BALE_IO(st->io)->size(st->io, fd, &len, ret);
+	bale_segs_fd_put(st, segment, fd);
 	return r;
 }
 
-static int punch_ranges(struct bale_store *st, const struct punch *p,
-			uint64_t *punched)
+int bale_clean_find(struct bale_store *st, const struct bale_seg_info *g,
+		    struct bale_punch *p)
+{
+	struct find f = { st, p };
+	int r;
+
+	*p = (struct bale_punch){ .segment = g->segment, .live = g->live };
+	r = blocks_of(st, g->segment, &p->blocks);
+	/* More blocks than live bytes: never punched, or not since much of it
+	 * died. Saves the scan after a mount. */
+	if (r || p->blocks <= g->live + BALE_PUNCH_MIN +
+				      (g->dead_known ? 0 : g->live / 16))
+		return r;
+	r = bale_store_scan_segment(st, g->segment, find_dead, &f);
+	if (r)
+		return r;
+	/* A death is visible a moment before its segment is told. Whoever is
+	 * in between holds the staging lock: after it, all that was found dead
+	 * is dead as of dead_seq. */
+	bale_meta_staged(st->meta);
+	return bale_segs_dead_seq(st, g->segment, &p->dead_seq);
+}
+
+static int punch_ranges(struct bale_store *st, const struct bale_punch *p)
 {
 	const struct range *v = (const void *)p->ranges.data;
 	size_t nr = p->ranges.len / sizeof(*v);
@@ -92,48 +120,26 @@ static int punch_ranges(struct bale_store *st, const struct punch *p,
 
 	if (r)
 		return r;
-	for (size_t i = 0; !r && i < nr; i++) {
+	for (size_t i = 0; !r && i < nr; i++)
 		r = BALE_IO(st->io)->punch(st->io, fd, v[i].from,
 					   v[i].to - v[i].from);
-		if (!r)
-			*punched += v[i].to - v[i].from;
-	}
 	bale_segs_fd_put(st, p->segment, fd);
 	return r;
 }
 
-/* More blocks than live bytes: a sealed segment that was never punched, or not
- * since much of it died. Saves the scan after a mount. */
-static int worth_punching(struct bale_store *st, const struct bale_seg_info *g,
-			  bool *ret)
-{
-	uint64_t len, allocated;
-	int fd, r = bale_segs_fd_get(st, g->segment, &fd);
-
-	if (r)
-		return r;
-	r = BALE_IO(st->io)->size(st->io, fd, &len, &allocated);
-	bale_segs_fd_put(st, g->segment, fd);
-	*ret = allocated > g->live + BALE_PUNCH_MIN + g->live / 16;
-	return r;
-}
-
-int bale_clean_punch(struct bale_store *st, const struct bale_seg_info *g,
+int bale_clean_punch(struct bale_store *st, struct bale_punch *p,
 		     uint64_t *punched)
 {
-	struct punch p = { .st = st, .segment = g->segment };
-	bool worth = false;
-	int r = worth_punching(st, g, &worth);
+	uint64_t after = 0;
+	int r = punch_ranges(st, p);
 
-	if (!r && worth) {
-		r = bale_store_scan_segment(st, g->segment, find_dead, &p);
-		if (!r)
-			r = wait_durable(st, g->segment);
-		BALE_FAULT_POINT("clean.durable");
-		if (!r)
-			r = punch_ranges(st, &p, punched);
+	/* Some were holes before: what was won, the file tells. */
+	if (!r)
+		r = blocks_of(st, p->segment, &after);
+	if (!r && after < p->blocks) {
+		*punched += p->blocks - after;
+		p->blocks = after;
 	}
-	bale_buf_fini(&p.ranges);
 	return r;
 }
 
@@ -146,7 +152,8 @@ struct copy {
 	struct bale_extent_in *in;
 	struct bale_extent_row *from;
 	size_t nr, cap, bytes;
-	uint64_t copied;
+	bool yields;
+	struct bale_copy_result *res;
 };
 
 static int append_and_move(struct copy *c, struct bale_extent_row *to)
@@ -186,7 +193,7 @@ static int copy_out(struct copy *c)
 	r = append_and_move(c, to);
 	bale_space_release(c->st, bytes);
 	if (!r)
-		c->copied += c->bytes;
+		c->res->copied += c->bytes;
 	c->nr = 0;
 	c->bytes = 0;
 	return r;
@@ -211,6 +218,54 @@ static int grow_copy(struct copy *c)
 	return 0;
 }
 
+/* It stays where it is; the others go on. */
+static void note_bad(struct copy *c, int err)
+{
+	if (!c->res->nr_bad++)
+		c->res->bad = err;
+}
+
+static int add_copy(struct copy *c, const struct bale_disk_bale_extent *d,
+		    const struct bale_extent_row *row)
+{
+	uint8_t *to;
+	int r = 0;
+
+	if (c->bytes + row->stored_len > COPY_BATCH || c->nr == COPY_EXTENTS) {
+		r = copy_out(c);
+		if (!r && c->yields && bale_cleaner_wanted(c->st->cleaner))
+			r = -EAGAIN;
+	}
+	if (!r)
+		r = grow_copy(c);
+	if (r)
+		return r;
+	to = c->buf + c->bytes;
+	r = bale_store_read(c->st, row, to);
+	if (r) {
+		note_bad(c, r);
+		return 0;
+	}
+	c->from[c->nr] = *row;
+	c->in[c->nr++] = (struct bale_extent_in){
+		.id = le64_get(d->id),
+		.ino = le64_get(d->ino),
+		.extent_no = le64_get(d->extent_no),
+		.raw_len = row->raw_len,
+		.codec = row->codec,
+		.filter = row->filter,
+		.level = row->level,
+		.reason = row->reason,
+		.stored = to,
+		.stored_len = row->stored_len,
+		/* Verified just now. */
+		.has_crc = true,
+		.crc = row->crc,
+	};
+	c->bytes += row->stored_len;
+	return 0;
+}
+
 static int copy_bale(const struct bale_bale_info *info,
 		     const struct bale_disk_bale_extent *d,
 		     uint64_t payload_off, void *arg)
@@ -220,55 +275,35 @@ static int copy_bale(const struct bale_bale_info *info,
 	int r = 0;
 
 	for (uint32_t i = 0; !r && i < info->nr_extents; i++) {
-		uint32_t len = le32_get(d[i].stored_len);
 		struct bale_extent_row row;
 		bool live;
 
 		r = lives_at(c->st, c->segment, off, &d[i], &row, &live);
-		off += len;
-		if (r || !live)
-			continue;
-		if (c->bytes + len > COPY_BATCH)
-			r = copy_out(c);
-		if (!r)
-			r = grow_copy(c);
-		if (!r)
-			r = bale_store_read(c->st, &row, c->buf + c->bytes);
-		if (r)
-			break;
-		c->from[c->nr] = row;
-		c->in[c->nr++] = (struct bale_extent_in){
-			.id = le64_get(d[i].id),
-			.ino = le64_get(d[i].ino),
-			.extent_no = le64_get(d[i].extent_no),
-			.raw_len = row.raw_len,
-			.codec = row.codec,
-			.filter = row.filter,
-			.level = row.level,
-			.reason = row.reason,
-			.stored = c->buf + c->bytes,
-			.stored_len = row.stored_len,
-			/* Verified just now. */
-			.has_crc = true,
-			.crc = row.crc,
-		};
-		c->bytes += len;
+		off += le32_get(d[i].stored_len);
+		if (r == -EUCLEAN || r == -EBADMSG) {
+			note_bad(c, r);
+			r = 0;
+		} else if (!r && live) {
+			r = add_copy(c, &d[i], &row);
+		}
 	}
 	return r;
 }
 
 int bale_clean_copy(struct bale_store *st, const struct bale_seg_info *g,
-		    uint64_t *copied)
+		    bool yields, struct bale_copy_result *ret)
 {
-	struct copy c = { .st = st, .segment = g->segment };
+	struct copy c = {
+		.st = st, .segment = g->segment, .yields = yields, .res = ret
+	};
 	int r;
 
+	*ret = (struct bale_copy_result){ 0 };
 	c.buf = malloc(COPY_BATCH);
 	r = c.buf ? bale_store_scan_segment(st, g->segment, copy_bale, &c) :
 		    -ENOMEM;
 	if (!r)
 		r = copy_out(&c);
-	*copied += c.copied;
 	free(c.buf);
 	free(c.in);
 	free(c.from);

@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The cleaner gives dead space back, cheapest way first: a segment with nothing
- * live is removed; dead payload of a sealed segment is punched out of the file;
- * what lives in a nearly empty segment is copied to a new bale, as stored
- * bytes, and the segment removed after the commit.
+ * The cleaner gives dead space back (clean_pass.c tells how). Here is when.
  *
- * A crash brings back the state of the last durable record, which must find its
- * bytes: so nothing is destroyed that died later than that. An extent that is
- * dead at a place is dead there for good; it is enough to look at a segment's
- * dead_seq once more after everything that will be destroyed has been found.
+ * The thread wakes every PERIOD, and when as much has died as an eighth of what
+ * is free: it works as fast as writers use up the disk, and long before they
+ * have to wait for it. A pass that finds nothing to do sleeps again, and a
+ * segment that was worked on is left alone until more of it has died: it never
+ * spins. Copying is bounded by what died, more of it when nobody appends or
+ * space is short.
  *
- * One pass runs at a time (`lock`). The thread wakes every PERIOD, or when
- * told; a pass that finds nothing to do sleeps again, and a segment that was
- * worked on is left alone until more of it has died: it never spins. Copying
- * is for when space is short, or nobody appends, and bounded per pass.
+ * One pass runs at a time (`lock`). A writer that finds no room runs passes
+ * itself, each until it has its room; the thread's ends for it within a batch.
  */
 #include "fs/store/cleaner.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/base/clock.h"
 #include "fs/base/fault.h"
 #include "fs/base/log.h"
 
@@ -30,39 +27,32 @@
 #define EAGER_NS  ((uint64_t)30 * 1000000u)
 
 enum {
-	/* Copied when less than this part of the bytes lives: without holes
-	 * half of the segment is won, with them only a file. */
-	COPY_PERCENT = 50,
-	COPY_PERCENT_PUNCHED = 12,
+	/* Less of a segment's blocks live: it is copied. */
+	PERCENT = 50,
+	PERCENT_SHORT = 65,
+	/* Without holes nothing else gives space back. */
+	PERCENT_SHORT_NO_PUNCH = 95,
 	PASS_IDLE = 64 << 20, /* bytes copied per pass */
-	PASS_SHORT = 256 << 20,
+	PASS_MIN = 1 << 20,
+	/* A tenth of the disk is short, but not more than this. */
+	SHORT_MAX = 1 << 30,
+	WAKE_PART = 8, /* of what is free */
+	WAKE_MIN = 1 << 20,
+	WAKE_MAX = 64 << 20,
+	/* Move, delete, and once more for what lay between two rounds. */
+	ROUNDS = 4,
+	WORTH_APPLYING = 1 << 20,
 };
 
-struct bale_cleaner {
-	struct bale_mutex lock;	      /* one pass at a time */
-	struct bale_mutex state_lock; /* stats, stop, woken */
-	struct bale_cond cond;
-	struct bale_cleaner_stats stats;
-	bool stop, woken;
-	bool running;		/* const after create: there is a thread */
-	bool no_punch;		/* lock: the backing filesystem cannot */
-	uint64_t last_activity; /* lock: of segments, at the last pass */
-	pthread_t thread;
-};
-
-static void set_state(struct bale_cleaner *c, const char *what, uint64_t seg)
+void bale_cleaner_set_state(struct bale_cleaner *c, const char *text)
 {
 	bale_mutex_lock(&c->state_lock);
-	if (seg == UINT64_MAX)
-		snprintf(c->stats.state, sizeof(c->stats.state), "%s", what);
-	else
-		snprintf(c->stats.state, sizeof(c->stats.state),
-			 "%s segment %" PRIu64, what, seg);
+	snprintf(c->stats.state, sizeof(c->stats.state), "%s", text);
 	bale_mutex_unlock(&c->state_lock);
 }
 
-static void count(struct bale_cleaner *c, uint64_t freed_segs, uint64_t freed,
-		  uint64_t copied, uint64_t punched)
+void bale_cleaner_count(struct bale_cleaner *c, uint64_t freed_segs,
+			uint64_t freed, uint64_t copied, uint64_t punched)
 {
 	bale_mutex_lock(&c->state_lock);
 	c->stats.segments_freed += freed_segs;
@@ -72,157 +62,41 @@ static void count(struct bale_cleaner *c, uint64_t freed_segs, uint64_t freed,
 	bale_mutex_unlock(&c->state_lock);
 }
 
-static bool stopping(struct bale_cleaner *c)
+bool bale_cleaner_wanted(struct bale_cleaner *c)
 {
 	bool stop;
 
+	if (atomic_load(&c->waiting))
+		return true;
 	bale_mutex_lock(&c->state_lock);
 	stop = c->stop;
 	bale_mutex_unlock(&c->state_lock);
 	return stop;
 }
 
-/* ---- a pass ---- */
+/* ---- when asked to ---- */
 
-struct pass {
-	struct bale_store *st;
-	struct bale_cleaner *c;
-	struct bale_seg_info *v;
-	size_t nr;
-	bool worked;
-	int first; /* error */
+struct target {
+	uint64_t left;
 };
 
-/* One damaged segment keeps its space; the others go on. */
-static void note(struct pass *p, const struct bale_seg_info *g, int err)
+static bool is_left(struct bale_store *st, void *arg)
 {
-	if (!err)
-		return;
-	if (err != -ENOSPC && err != -EBUSY)
-		bale_warn("cleaner: segment %" PRIu64 " stays: %s", g->segment,
-			  strerror(-err));
-	if (!p->first)
-		p->first = err;
-}
+	const struct target *t = arg;
+	uint64_t total, left;
 
-static void delete_segment(struct pass *p, const struct bale_seg_info *g)
-{
-	int r;
-
-	set_state(p->c, "removing", g->segment);
-	r = bale_segs_delete(p->st, g->segment);
-	if (r) {
-		note(p, g, r);
-		return;
-	}
-	p->worked = true;
-	count(p->c, 1, g->used, 0, 0);
-}
-
-static bool may_work(const struct pass *p, const struct bale_seg_info *g)
-{
-	return !g->open && g->dead_seq <= bale_meta_durable(p->st->meta) &&
-	       !stopping(p->c) && !bale_store_error(p->st);
-}
-
-static void punch_segment(struct pass *p, const struct bale_seg_info *g)
-{
-	uint64_t punched = 0;
-	int r;
-
-	set_state(p->c, "punching", g->segment);
-	r = bale_clean_punch(p->st, g, &punched);
-	if (r == -EOPNOTSUPP)
-		p->c->no_punch = true;
-	else
-		note(p, g, r);
-	/* Damaged or not: looked at again when more of it has died. */
-	bale_segs_mark_cleaned(p->st, g->segment, g->live);
-	count(p->c, 0, 0, 0, punched);
-	p->worked |= punched > 0;
-}
-
-static void delete_and_punch(struct pass *p)
-{
-	for (size_t i = 0; i < p->nr; i++) {
-		const struct bale_seg_info *g = &p->v[i];
-
-		if (!may_work(p, g))
-			continue;
-		if (!g->live)
-			delete_segment(p, g);
-		else if (!g->cleaned && !p->c->no_punch &&
-			 g->used - g->live >= BALE_PUNCH_MIN)
-			punch_segment(p, g);
-	}
-}
-
-static int compare_live(const void *a, const void *b)
-{
-	const struct bale_seg_info *x = a, *y = b;
-
-	return x->live < y->live ? -1 : x->live > y->live;
-}
-
-/* The emptiest first, up to `budget` bytes. */
-static void copy_emptiest(struct pass *p, uint64_t budget)
-{
-	uint64_t percent = p->c->no_punch ? COPY_PERCENT : COPY_PERCENT_PUNCHED;
-
-	qsort(p->v, p->nr, sizeof(*p->v), compare_live);
-	for (size_t i = 0; i < p->nr; i++) {
-		const struct bale_seg_info *g = &p->v[i];
-		uint64_t copied = 0;
-		int r;
-
-		if (!g->live || g->live * 100 >= g->used * percent ||
-		    g->stuck || !may_work(p, g))
-			continue;
-		if (g->live > budget)
-			return;
-		budget -= g->live;
-		set_state(p->c, "copying", g->segment);
-		r = bale_clean_copy(p->st, g, &copied);
-		count(p->c, 0, 0, copied, 0);
-		note(p, g, r);
-		p->worked |= copied > 0;
-		/* What is left is damaged: the next try would end as this. */
-		if (r != -ENOSPC && (r || !copied))
-			bale_segs_mark_stuck(p->st, g->segment, g->live);
-		if (r == -ENOSPC)
-			return;
-	}
-}
-
-static int run_pass(struct bale_store *st, struct bale_cleaner *c,
-		    uint64_t budget, bool *ret_worked)
-{
-	struct pass p = { .st = st, .c = c };
-	int r = bale_segs_list(st, &p.v, &p.nr);
-
-	*ret_worked = false;
-	if (r)
-		return r;
-	delete_and_punch(&p);
-	if (budget)
-		copy_emptiest(&p, budget);
-	free(p.v);
-	*ret_worked = p.worked;
-	if (p.first == -ENOSPC)
-		set_state(c, "no space to copy to", UINT64_MAX);
-	else if (p.first)
-		set_state(c, strerror(-p.first), UINT64_MAX);
-	else
-		set_state(c, "idle", UINT64_MAX);
-	return bale_store_error(st);
+	return !BALE_IO(st->io)->space(st->io, &total, &left) &&
+	       left >= t->left;
 }
 
 int bale_cleaner_run(struct bale_store *st, uint64_t target)
 {
-	/* Move, delete, and once more for what lay between two rounds. */
-	enum { ROUNDS = 4 };
 	struct bale_cleaner *c = st->cleaner;
-	uint64_t total, left = 0;
+	struct target t = { target };
+	struct bale_clean_goal goal = { .percent = PERCENT,
+					.tight = true,
+					.enough = target ? is_left : NULL,
+					.arg = &t };
 	bool worked = true;
 	int r = 0;
 
@@ -230,18 +104,112 @@ int bale_cleaner_run(struct bale_store *st, uint64_t target)
 		return -EROFS;
 	bale_mutex_lock(&c->lock);
 	for (int round = 0; !r && worked && round < ROUNDS; round++) {
-		r = run_pass(st, c, round ? UINT64_MAX : 0, &worked);
+		goal.copy = round ? UINT64_MAX : 0;
+		r = bale_clean_pass(st, &goal, &worked);
 		/* What was moved away is dead once the move is durable. */
 		if (!r)
 			r = bale_meta_sync(st->meta, 0);
-		if (!r && target &&
-		    !BALE_IO(st->io)->space(st->io, &total, &left) &&
-		    left >= target)
+		if (!r && target && is_left(st, &t))
 			break;
 		worked |= !round; /* the first does not copy */
 	}
 	bale_mutex_unlock(&c->lock);
 	return r;
+}
+
+/* ---- for a writer ---- */
+
+struct room {
+	bale_room_fn *try;
+	uint64_t bytes;
+	int r; /* of the last try */
+};
+
+static bool has_room(struct bale_store *st, void *arg)
+{
+	struct room *room = arg;
+
+	if (room->r == -ENOSPC)
+		room->r = room->try(st, room->bytes);
+	return room->r != -ENOSPC;
+}
+
+static void clean_for(struct bale_store *st, struct room *room)
+{
+	struct bale_clean_goal goal = { .percent = PERCENT_SHORT,
+					.commit = true,
+					.tight = true,
+					.enough = has_room,
+					.arg = room };
+	bool worked = true;
+	int r = 0;
+
+	if (st->cleaner->no_punch)
+		goal.percent = PERCENT_SHORT_NO_PUNCH;
+	for (int round = 0; !r && worked && round < ROUNDS; round++) {
+		if (has_room(st, room))
+			return;
+		/* Applied, it takes the room that it takes, not the most it
+		 * may. */
+		if (round == 1 &&
+		    bale_meta_unapplied(st->meta) > WORTH_APPLYING) {
+			bale_meta_apply(st->meta);
+			if (has_room(st, room))
+				return;
+		}
+		goal.copy = round ? UINT64_MAX : 0;
+		r = bale_clean_pass(st, &goal, &worked);
+		if (room->r != -ENOSPC)
+			return;
+		if (!r)
+			r = bale_meta_sync(st->meta, 0);
+		worked |= !round;
+	}
+	has_room(st, room);
+}
+
+static void count_wait(struct bale_cleaner *c, uint64_t ns)
+{
+	bale_mutex_lock(&c->state_lock);
+	c->stats.waits++;
+	if (ns > c->stats.wait_max_ns)
+		c->stats.wait_max_ns = ns;
+	bale_mutex_unlock(&c->state_lock);
+}
+
+int bale_cleaner_make_room(struct bale_store *st, bale_room_fn *try,
+			   uint64_t bytes)
+{
+	struct bale_cleaner *c = st->cleaner;
+	struct room room = { try, bytes, -ENOSPC };
+	uint64_t start = bale_now_ns();
+
+	if (!c)
+		return -ENOSPC;
+	atomic_fetch_add(&c->waiting, 1);
+	bale_mutex_lock(&c->lock);
+	atomic_fetch_sub(&c->waiting, 1);
+	if (!has_room(st, &room)) /* who had the lock made some */
+		clean_for(st, &room);
+	bale_mutex_unlock(&c->lock);
+	count_wait(c, bale_now_ns() - start);
+	return room.r;
+}
+
+/* ---- by itself ---- */
+
+/* Nobody appended since the last look, PERIOD ago. */
+static bool is_quiet_locked(struct bale_store *st, struct bale_cleaner *c)
+{
+	uint64_t now = bale_now_ns(), activity = bale_segs_activity(st);
+	bool quiet = activity == c->last_activity;
+
+	if (now - c->last_quiet_ns < PERIOD_NS / 2)
+		return false;
+	c->last_quiet_ns = now;
+	c->last_activity = activity;
+	bale_space_idle(st);
+	return quiet;
 }
 
 /* Armed by tests: it looks often, and copies as if nobody appended. */
@@ -251,51 +219,97 @@ static bool eager(void)
 }
 
 /* What a pass of the thread may copy. */
-static uint64_t pass_budget_locked(struct bale_store *st,
-				   struct bale_cleaner *c)
+static void set_goal_locked(struct bale_store *st, struct bale_cleaner *c,
+			    uint64_t died, struct bale_clean_goal *goal)
 {
-	uint64_t total = 0, left = 0, activity = bale_segs_activity(st);
-	bool idle = activity == c->last_activity;
+	uint64_t total = 0, left = 0;
+	bool quiet = is_quiet_locked(st, c);
 
-	c->last_activity = activity;
-	if (BALE_IO(st->io)->space(st->io, &total, &left))
-		return 0;
-	if (left < total / 10)
-		return PASS_SHORT;
-	return idle || eager() ? PASS_IDLE : 0;
+	*goal = (struct bale_clean_goal){ .percent = PERCENT, .yields = true };
+	if (bale_space_left(st, &total, &left))
+		return;
+	goal->copy = quiet || eager() ? PASS_IDLE : died;
+	if (left >= total / 10 || left >= SHORT_MAX)
+		return;
+	goal->tight = true;
+	goal->copy = PASS_MIN + died;
+	goal->percent = c->no_punch ? PERCENT_SHORT_NO_PUNCH : PERCENT_SHORT;
 }
 
-static void periodic(struct bale_store *st, struct bale_cleaner *c)
+/* Wake when so much more than `died` has died. */
+static void set_wake(struct bale_store *st, uint64_t died)
 {
+	uint64_t total, left = 0, step;
+
+	if (bale_space_left(st, &total, &left))
+		left = 0;
+	step = left / WAKE_PART;
+	step = step < WAKE_MIN ? WAKE_MIN : step > WAKE_MAX ? WAKE_MAX : step;
+	bale_segs_wake_at(st, died + step);
+}
+
+static uint64_t copied_bytes(struct bale_store *st)
+{
+	struct bale_cleaner_stats s;
+
+	bale_cleaner_stats(st, &s);
+	return s.bytes_copied;
+}
+
+/* True: what was copied away can be removed now. */
+static bool work_locked(struct bale_store *st, struct bale_cleaner *c,
+			bool asked)
+{
+	struct bale_clean_goal goal;
+	uint64_t died = bale_segs_died(st), copied = copied_bytes(st);
 	bool worked;
 
+	set_goal_locked(st, c, died - c->last_died, &goal);
+	/* Else the next commit is not far, and so is the next pass. */
+	goal.commit = asked;
+	bale_clean_pass(st, &goal, &worked);
+	/* Our own appends are no sign of a busy device, and what was moved
+	 * is no sign of writers. */
+	c->last_activity = bale_segs_activity(st);
+	copied = copied_bytes(st) - copied;
+	c->last_died = died + copied;
+	set_wake(st, c->last_died);
+	return copied && !bale_cleaner_wanted(c);
+}
+
+static bool periodic(struct bale_store *st, bool asked)
+{
+	struct bale_cleaner *c = st->cleaner;
+	bool again = false;
+
 	bale_mutex_lock(&c->lock);
-	if (!bale_store_error(st)) {
-		bale_space_idle(st);
-		run_pass(st, c, pass_budget_locked(st, c), &worked);
-		/* Our own appends are no sign of a busy device. */
-		c->last_activity = bale_segs_activity(st);
-	} else {
-		set_state(c, "stopped: the store has failed", UINT64_MAX);
-	}
+	if (bale_store_error(st))
+		bale_cleaner_set_state(c, "stopped: the store has failed");
+	else
+		again = work_locked(st, c, asked);
 	bale_mutex_unlock(&c->lock);
+	return again;
 }
 
 static void *cleaner_main(void *arg)
 {
 	struct bale_store *st = arg;
 	struct bale_cleaner *c = st->cleaner;
+	bool asked;
 
+	set_wake(st, 0);
 	bale_mutex_lock(&c->state_lock);
 	while (!c->stop) {
 		if (!c->woken)
 			bale_cond_wait_for(&c->cond, &c->state_lock,
 					   eager() ? EAGER_NS : PERIOD_NS);
+		asked = c->woken;
 		c->woken = false;
 		if (c->stop)
 			break;
 		bale_mutex_unlock(&c->state_lock);
-		periodic(st, c);
+		while (periodic(st, asked))
+			asked = true;
 		bale_mutex_lock(&c->state_lock);
 	}
 	bale_mutex_unlock(&c->state_lock);
@@ -360,4 +374,6 @@ void bale_cleaner_stats(struct bale_store *st, struct bale_cleaner_stats *ret)
 	bale_mutex_lock(&c->state_lock);
 	*ret = c->stats;
 	bale_mutex_unlock(&c->state_lock);
+	bale_segs_stuck(st, &ret->stuck_segments, &ret->stuck_bytes,
+			ret->stuck_why, sizeof(ret->stuck_why));
 }

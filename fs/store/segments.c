@@ -23,6 +23,7 @@ int bale_segs_create(struct bale_store *st, struct bale_segs **ret)
 	bale_mutex_init(&s->lock);
 	bale_list_init(&s->open);
 	s->seg_size = (uint64_t)1 << st->super.segment_bits;
+	s->wake_at = UINT64_MAX; /* as the cleaner says */
 	s->tail_waste = ((uint64_t)1 << st->super.extent_bits) + 2048;
 	*ret = s;
 	return 0;
@@ -242,6 +243,7 @@ void bale_segs_live_sub(struct bale_store *st, uint64_t segment, uint64_t bytes,
 {
 	struct bale_segs *s = st->segs;
 	struct bale_seg *g;
+	bool wake = false;
 
 	bale_mutex_lock(&s->lock);
 	g = bale_segs_find_locked(s, segment);
@@ -249,8 +251,14 @@ void bale_segs_live_sub(struct bale_store *st, uint64_t segment, uint64_t bytes,
 		g->live -= bytes < g->live ? bytes : g->live;
 		g->dead_seq = seq;
 		g->changed = true;
+		s->died += bytes;
+		wake = s->died >= s->wake_at;
+		if (wake) /* once */
+			s->wake_at = UINT64_MAX;
 	}
 	bale_mutex_unlock(&s->lock);
+	if (wake)
+		bale_cleaner_wake(st);
 }
 
 void bale_store_discard(struct bale_store *st,
@@ -301,59 +309,6 @@ void bale_segs_totals(struct bale_store *st, uint64_t *ret_nr,
 		*ret_used += s->all[i]->used;
 		*ret_live += s->all[i]->live;
 	}
-	bale_mutex_unlock(&s->lock);
-}
-
-int bale_segs_list(struct bale_store *st, struct bale_seg_info **ret,
-		   size_t *ret_nr)
-{
-	struct bale_segs *s = st->segs;
-	struct bale_seg_info *v;
-
-	bale_mutex_lock(&s->lock);
-	v = calloc(s->nr + 1, sizeof(*v));
-	for (size_t i = 0; v && i < s->nr; i++) {
-		const struct bale_seg *g = s->all[i];
-
-		v[i] = (struct bale_seg_info){
-			.segment = g->no,
-			.used = g->used,
-			.live = g->live,
-			.dead_seq = g->dead_seq,
-			.open = g->open || g->pending || g->appends,
-			.cleaned = g->cleaned_live == g->live,
-			.stuck = g->live >= g->stuck_live,
-		};
-	}
-	*ret_nr = s->nr;
-	bale_mutex_unlock(&s->lock);
-	*ret = v;
-	return v ? 0 : -ENOMEM;
-}
-
-void bale_segs_mark_cleaned(struct bale_store *st, uint64_t segment,
-			    uint64_t live)
-{
-	struct bale_segs *s = st->segs;
-	struct bale_seg *g;
-
-	bale_mutex_lock(&s->lock);
-	g = bale_segs_find_locked(s, segment);
-	if (g)
-		g->cleaned_live = live;
-	bale_mutex_unlock(&s->lock);
-}
-
-void bale_segs_mark_stuck(struct bale_store *st, uint64_t segment,
-			  uint64_t live)
-{
-	struct bale_segs *s = st->segs;
-	struct bale_seg *g;
-
-	bale_mutex_lock(&s->lock);
-	g = bale_segs_find_locked(s, segment);
-	if (g)
-		g->stuck_live = live;
 	bale_mutex_unlock(&s->lock);
 }
 

@@ -21,7 +21,10 @@ struct bale_seg {
 	uint64_t prealloc;     /* end of the preallocated part, when open */
 	uint64_t dead_seq;     /* newest staged seq at which bytes died */
 	uint64_t cleaned_live; /* live when last punched; UINT64_MAX: never */
+	uint64_t blocks;       /* on disk, when last punched */
 	uint64_t stuck_live;   /* live when copying last failed */
+	unsigned int stuck_nr; /* extents that could not be moved */
+	int stuck_err;	       /* why */
 	unsigned int users;    /* of fd */
 	unsigned int appends;  /* in flight */
 	int fd;		       /* -1: closed */
@@ -40,6 +43,8 @@ struct bale_segs {
 	size_t nr_deleted;
 	uint64_t bale_seq;
 	uint64_t pending;    /* of all segments */
+	uint64_t died;	     /* bytes, since the store was opened */
+	uint64_t wake_at;    /* the cleaner is woken when so many have */
 	uint64_t seg_size;   /* const */
 	uint64_t tail_waste; /* const: what the end of a segment may lose */
 	unsigned int nr_fds;

@@ -30,7 +30,6 @@
 
 enum {
 	RESERVE_MAX = 16 << 20, /* two log files, room for the index */
-	WORTH_APPLYING = 1 << 20,
 	STEP_MAX = 32 << 20,	/* preallocated at a time */
 	STEP_PART = 16, /* but not more than this part of what is free */
 };
@@ -165,20 +164,37 @@ int bale_space_try_reserve(struct bale_store *st, uint64_t bytes)
 	return r;
 }
 
-/*
- * What deletions left behind comes back only after their commit. False when
- * nothing was staged since this was last tried in vain: a full store must not
- * commit and search for every write() that it refuses.
- */
-static bool reclaim(struct bale_store *st, uint64_t bytes)
+int bale_space_left(struct bale_store *st, uint64_t *ret_total,
+		    uint64_t *ret_left)
 {
+	struct bale_space *sp = st->space;
+	uint64_t need = meta_need(st);
+	int r = BALE_IO(st->io)->space(st->io, ret_total, ret_left);
+
+	bale_mutex_lock(&sp->lock);
+	need = beside_reserve_locked(sp, need);
+	bale_mutex_unlock(&sp->lock);
+	if (!r)
+		*ret_left = *ret_left > need ? *ret_left - need : 0;
+	return r;
+}
+
+/*
+ * Clean until `try` finds room. Not when nothing was staged since this was last
+ * done in vain: a full store must not commit and search for every write() that
+ * it refuses.
+ */
+static int make_room(struct bale_store *st, bale_room_fn *try, uint64_t bytes)
+{
+	int r;
+
 	if (st->manual ||
 	    atomic_load(&st->space->vain) == bale_meta_staged(st->meta))
-		return false;
-	/* Applied, it takes the room that it takes, not the most it may. */
-	if (bale_meta_unapplied(st->meta) > WORTH_APPLYING)
-		bale_meta_apply(st->meta);
-	return !bale_meta_sync(st->meta, 0) && !bale_cleaner_run(st, bytes);
+		return -ENOSPC;
+	r = bale_cleaner_make_room(st, try, bytes);
+	if (r == -ENOSPC)
+		atomic_store(&st->space->vain, bale_meta_staged(st->meta));
+	return r;
 }
 
 int bale_space_reserve(struct bale_store *st, uint64_t bytes)
@@ -188,12 +204,7 @@ int bale_space_reserve(struct bale_store *st, uint64_t bytes)
 	if (bale_store_error(st) || st->read_only)
 		return -EROFS;
 	r = bale_space_try_reserve(st, bytes);
-	if (r != -ENOSPC || !reclaim(st, bytes))
-		return r;
-	r = bale_space_try_reserve(st, bytes);
-	if (r == -ENOSPC)
-		atomic_store(&st->space->vain, bale_meta_staged(st->meta));
-	return r;
+	return r == -ENOSPC ? make_room(st, bale_space_try_reserve, bytes) : r;
 }
 
 void bale_space_release(struct bale_store *st, uint64_t bytes)
@@ -215,12 +226,13 @@ static void trim_locked(struct bale_store *st)
 		bale_segs_trim(st, need);
 }
 
-static int try_meta(struct bale_store *st)
+static int try_meta(struct bale_store *st, uint64_t unused)
 {
 	struct bale_space *sp = st->space;
 	uint64_t total, left, need = meta_need(st);
 	int r;
 
+	(void)unused;
 	bale_mutex_lock(&sp->lock);
 	need = beside_reserve_locked(sp, need);
 	r = BALE_IO(st->io)->space(st->io, &total, &left);
@@ -240,13 +252,8 @@ int bale_space_check_meta(struct bale_store *st)
 
 	if (bale_store_error(st) || st->read_only)
 		return -EROFS;
-	r = try_meta(st);
-	if (r != -ENOSPC || !reclaim(st, 0))
-		return r;
-	r = try_meta(st);
-	if (r == -ENOSPC)
-		atomic_store(&st->space->vain, bale_meta_staged(st->meta));
-	return r;
+	r = try_meta(st, 0);
+	return r == -ENOSPC ? make_room(st, try_meta, 0) : r;
 }
 
 void bale_space_idle(struct bale_store *st)

@@ -128,6 +128,12 @@ void bale_space_info(struct bale_store *st, struct bale_space_info *ret);
 struct bale_cleaner_stats {
 	uint64_t segments_freed, bytes_freed, bytes_copied, bytes_punched;
 	char state[96]; /* "idle", "copying segment 12", "stopped: ..." */
+	/* Segments that should be emptied and cannot, their live bytes, and
+	 * why of the first: "segment 12: 1 extent not moved: Bad message". */
+	uint64_t stuck_segments, stuck_bytes;
+	char stuck_why[96];
+	/* Writers that found no room and waited for it: how often, longest. */
+	uint64_t waits, wait_max_ns;
 };
 void bale_cleaner_stats(struct bale_store *st, struct bale_cleaner_stats *ret);
 /* Run now until nothing is worth cleaning or target bytes are free. */

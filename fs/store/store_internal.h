@@ -69,8 +69,10 @@ void bale_segs_live_sub(struct bale_store *st, uint64_t segment, uint64_t bytes,
 struct bale_seg_info {
 	uint64_t segment, used, live;
 	uint64_t dead_seq; /* newest staged seq at which bytes died */
+	uint64_t blocks;   /* on disk, about: `used` where not looked at */
+	uint64_t dead;	   /* died since it was punched; used - live: never */
+	bool dead_known;   /* punched since the store was opened */
 	bool open;	   /* still appended to */
-	bool cleaned;	   /* nothing to be punched at this live value */
 	bool stuck;	   /* copying did not get below this live value */
 };
 /* Infos of all segments, malloced. */
@@ -79,10 +81,21 @@ int bale_segs_list(struct bale_store *st, struct bale_seg_info **ret,
 /* Remove a sealed segment without live bytes; its row goes with the next
  * commit, its file at once (no durable row refers to it any more). */
 int bale_segs_delete(struct bale_store *st, uint64_t segment);
+/* It was punched, or need not be, when so much lived and lay there. */
 void bale_segs_mark_cleaned(struct bale_store *st, uint64_t segment,
-			    uint64_t live);
-void bale_segs_mark_stuck(struct bale_store *st, uint64_t segment,
-			  uint64_t live);
+			    uint64_t live, uint64_t blocks);
+/* nr_bad extents cannot be moved, for the first one's err; what lives now
+ * stays, and is not tried again before some of it has died. False: less than
+ * `live` is left, so that has happened. */
+bool bale_segs_mark_stuck(struct bale_store *st, uint64_t segment,
+			  uint64_t live, unsigned int nr_bad, int err);
+/* Segments that are stuck, their live bytes, and the first one's reason. */
+void bale_segs_stuck(struct bale_store *st, uint64_t *ret_segments,
+		     uint64_t *ret_bytes, char *text, size_t cap);
+/* Bytes that died since the store was opened. At `at` of them the cleaner is
+ * woken. */
+uint64_t bale_segs_died(struct bale_store *st);
+void bale_segs_wake_at(struct bale_store *st, uint64_t at);
 /* Newest staged seq at which bytes of it died. -ENOENT. */
 int bale_segs_dead_seq(struct bale_store *st, uint64_t segment,
 		       uint64_t *ret_seq);
@@ -108,6 +121,9 @@ void bale_segs_totals(struct bale_store *st, uint64_t *ret_nr,
 /* ---- space.c ---- */
 int bale_space_create(struct bale_store *st, struct bale_space **ret);
 void bale_space_destroy(struct bale_store *st, struct bale_space *sp);
+/* What is free for new bytes, and what there is in all. */
+int bale_space_left(struct bale_store *st, uint64_t *ret_total,
+		    uint64_t *ret_left);
 /* As bale_space_reserve(), for the cleaner: fails rather than cleans. */
 int bale_space_try_reserve(struct bale_store *st, uint64_t bytes);
 /* Nothing is going on: unused preallocation is given back. */
@@ -119,6 +135,14 @@ void bale_space_shrink_reserve(struct bale_store *st);
 int bale_cleaner_create(struct bale_store *st, struct bale_cleaner **ret);
 void bale_cleaner_destroy(struct bale_cleaner *c);
 void bale_cleaner_wake(struct bale_store *st);
+/*
+ * A writer needs room: clean until `try` says something else than -ENOSPC,
+ * which is returned, or until nothing more can be won. try(st, bytes) runs
+ * under the cleaner's lock.
+ */
+typedef int bale_room_fn(struct bale_store *st, uint64_t bytes);
+int bale_cleaner_make_room(struct bale_store *st, bale_room_fn *try,
+			   uint64_t bytes);
 
 static inline void bale_seg_name(char buf[32], uint64_t segment)
 {

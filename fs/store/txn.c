@@ -256,6 +256,7 @@ static void publish(struct staging *s)
 		bale_mem_publish(n, n->pending);
 		n->pending = NULL;
 	}
+	BALE_FAULT_POINT("meta.publish");
 	for (size_t i = 0; i < s->effects.len / sizeof(*e); i++)
 		if (e[i].what == LIVE_ADD)
 			bale_segs_live_add(m->st, e[i].row.segment,

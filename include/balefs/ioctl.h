@@ -25,7 +25,11 @@ struct bale_ioc_mount {
 	uint64_t pid;
 	char cleaner_state[96];
 	char store[1024]; /* absolute path */
-	uint64_t spare[16];
+	/* Segments that cannot be emptied (cleaner_state says why) and what
+	 * lives in them; writers that waited for the cleaner, and how long. */
+	uint64_t cleaner_stuck, cleaner_stuck_bytes;
+	uint64_t cleaner_waits, cleaner_wait_max_ns;
+	uint64_t spare[12];
 };
 
 /* One file or directory. */

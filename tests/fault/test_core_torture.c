@@ -55,6 +55,7 @@ struct model {
 	struct file files[NR_THREADS][NR_FILES];
 	uint32_t rename_started, rename_synced;
 	uint64_t ops, fsyncs;
+	uint64_t cleaned, copied; /* segments, bytes */
 };
 
 static struct model *model;
@@ -430,6 +431,30 @@ static void open_fs(unsigned int round)
 
 static struct worker workers[NR_THREADS];
 
+/* All the time: so that any kill may hit it. */
+static void *cleaner_main(void *arg)
+{
+	struct bale_cleaner_stats s, last = { 0 };
+
+	(void)arg;
+	while (!stop) {
+		int r = bale_cleaner_run(bale_fs_store(fs), 0);
+
+		if (r)
+			die("cleaner", r, 0, 0);
+		bale_cleaner_stats(bale_fs_store(fs), &s);
+		__atomic_fetch_add(&model->cleaned,
+				   s.segments_freed - last.segments_freed,
+				   __ATOMIC_RELAXED);
+		__atomic_fetch_add(&model->copied,
+				   s.bytes_copied - last.bytes_copied,
+				   __ATOMIC_RELAXED);
+		last = s;
+		usleep(2000);
+	}
+	return NULL;
+}
+
 static void prepare_workers(unsigned int seed)
 {
 	for (unsigned int t = 0; t < NR_THREADS; t++) {
@@ -458,16 +483,19 @@ static void release_workers(void)
 
 static void run_workers(unsigned int ms)
 {
-	pthread_t th[NR_THREADS];
+	pthread_t th[NR_THREADS], cleaner;
 
 	for (unsigned int t = 0; t < NR_THREADS; t++) {
 		if (pthread_create(&th[t], NULL, worker_main, &workers[t]))
 			die("thread", t, 0, 0);
 	}
+	if (pthread_create(&cleaner, NULL, cleaner_main, NULL))
+		die("thread", -1, 0, 0);
 	usleep(ms * 1000);
 	stop = true;
 	for (unsigned int t = 0; t < NR_THREADS; t++)
 		pthread_join(th[t], NULL);
+	pthread_join(cleaner, NULL);
 	stop = false;
 }
 
@@ -549,6 +577,17 @@ static int wait_child(pid_t pid)
 	return st;
 }
 
+/* A few rounds may all be killed before there is a thing to move. */
+static void tell_cleaner(bool must)
+{
+	printf("%llu segments removed, %llu KiB moved\n",
+	       (unsigned long long)model->cleaned,
+	       (unsigned long long)model->copied >> 10);
+	if (must && (!model->cleaned || !model->copied))
+		die("the cleaner had no work", (long)model->cleaned,
+		    (long)model->copied, 0);
+}
+
 static void run_kill(unsigned int rounds)
 {
 	for (unsigned int n = 0; n < rounds; n++) {
@@ -586,6 +625,7 @@ static void run_kill(unsigned int rounds)
 	printf("%u kills, %llu operations, %llu fsyncs\n", rounds - 1,
 	       (unsigned long long)model->ops,
 	       (unsigned long long)model->fsyncs);
+	tell_cleaner(rounds >= 50);
 }
 
 static void run_threads(unsigned int seconds)
@@ -606,13 +646,14 @@ static void run_threads(unsigned int seconds)
 	}
 	printf("%llu operations, %llu fsyncs\n", (unsigned long long)model->ops,
 	       (unsigned long long)model->fsyncs);
+	tell_cleaner(true);
 }
 
 int main(int argc, char **argv)
 {
 	struct bale_mkfs_options mk = { .size = sizeof(mk),
 					.codec = BALE_CODEC_auto,
-					.segment_bits = 22,
+					.segment_bits = 20,
 					.log_bits = 20 };
 	char cmd[128];
 	int r;

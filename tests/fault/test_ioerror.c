@@ -287,6 +287,21 @@ static void op_replace(struct run *w, struct file *f, size_t len,
 	bale_inode_put(i);
 }
 
+/* The cleaner has to search for the second bale of the first segment. */
+static void spoil_header(void)
+{
+	char path[sizeof(store) + 32];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/seg/%016x", store, 0);
+	fd = open(path, O_WRONLY);
+	if (fd < 0) /* removed */
+		return;
+	if (pwrite(fd, "spoilt", 6, 0) != 6)
+		wrong("cannot spoil a header", "", 0);
+	close(fd);
+}
+
 static void op_maintain(struct run *w, unsigned int k)
 {
 	struct bale_codec_policy zstd = { .codec = BALE_CODEC_zstd };
@@ -462,6 +477,8 @@ static void script(struct run *w)
 	op_sync(w);
 	for (unsigned int k = 0; k < 5; k++)
 		op_bulk(w, 100 + 10 * k);
+	if (ioe.situation == FRESH)
+		spoil_header();
 	op_maintain(w, 2);
 	op_maintain(w, 1);
 	op_write(w, &files[1], 100, 64, 26);
