@@ -30,7 +30,7 @@ enum {
 };
 
 /* What the segments may take on disk, for what lives in them. */
-static const double WORK_RATIO = 2.0, REST_RATIO = 1.5, GOOD_RATIO = 1.25;
+static const double WORK_RATIO = 2.5, REST_RATIO = 1.5, GOOD_RATIO = 1.25;
 
 static char store_dir[64], probe_file[80];
 static struct bale_io_ops ops;
