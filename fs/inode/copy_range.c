@@ -86,6 +86,24 @@ static int put_slots(struct share *s, struct bale_inode *src, uint64_t from,
 	return r;
 }
 
+/*
+ * dst grows to `end`, and what is inline of it is a whole file: no extent may
+ * be stored beside it, not even until the next flush. Dirty extent 0, which
+ * growing made of it, goes first.
+ */
+static int grow(struct bale_inode *dst, uint64_t end)
+{
+	int r = bale_file_prepare_grow_locked(dst, end);
+
+	if (r || !(dst->row.flags & BALE_INODE_HAS_INLINE) ||
+	    end <= dst->fs->extent_size)
+		return r;
+	dst->data->outgrown = true;
+	r = bale_flush_inode_locked(dst);
+	dst->data->outgrown = false;
+	return r;
+}
+
 /* Extents [from, from + nr) of src, all clean, become [to, to + nr) of dst,
  * of which nothing is in flight. */
 static int share_locked(struct bale_inode *src, uint64_t from,
@@ -98,13 +116,13 @@ static int share_locked(struct bale_inode *src, uint64_t from,
 	int r = 0;
 
 	if (end > dst->row.size)
-		r = bale_file_prepare_grow_locked(dst, end);
+		r = grow(dst, end);
 	if (r)
 		return r;
 	was_inline = !to && dst->row.flags & BALE_INODE_HAS_INLINE;
 	stored = dst->row.stored;
 	if (was_inline)
-		bale_inline_uncount(dst);
+		dst->row.stored = 0; /* it is all there was */
 	bale_txn_begin(fs->meta, &s.t);
 	r = put_slots(&s, src, from, to, nr);
 	if (r) {

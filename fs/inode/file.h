@@ -47,6 +47,7 @@ struct bale_file_data {
 	bool tail_checked; /* nothing stored lies beyond the end of the file */
 	bool lost; /* data accepted could not become the file's: fsync fails */
 	uint64_t unstored; /* bytes dirty or in flight, for st_blocks */
+	bool outgrown;	   /* about to be longer than an inline value is */
 	bool recode;	   /* recompress: policy below instead of its own */
 	struct bale_codec_policy recode_policy;
 	struct bale_inode *i;	/* const */
@@ -230,10 +231,7 @@ int bale_map_free_range(struct bale_inode *i, uint64_t first, uint64_t last);
 int bale_file_punch_locked(struct bale_inode *i, uint64_t first, uint64_t last);
 /* Commit what memory shows already: refused, the store has failed. */
 int bale_file_commit_locked(struct bale_inode *i, struct bale_txn *t);
-/* The inline value's bytes, off row.stored; before it is replaced or goes. Lock
- * held exclusively, as for the next. */
-void bale_inline_uncount(struct bale_inode *i);
-/* The inline value goes, and the row says so. */
+/* The inline value goes, and the row says so. Lock held exclusively. */
 void bale_inline_stage_del(struct bale_inode *i, struct bale_txn *t);
 /* Throw away what is dirty, in flight or patched of extents [first, last). */
 void bale_file_discard_range(struct bale_inode *i, uint64_t first,

@@ -109,7 +109,8 @@ static void take_extent(struct bale_flush_part *p, struct bale_ext *e,
 		.data = e->buf->data,
 		.len = e->len,
 		.policy = policy,
-		.may_inline = e->no == 0 && i->row.size <= fs->extent_size,
+		.may_inline = e->no == 0 && i->row.size <= fs->extent_size &&
+			      !i->data->outgrown,
 	};
 	b->nr++;
 	b->bytes += e->len;

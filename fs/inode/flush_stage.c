@@ -96,7 +96,7 @@ static void stage_item(struct stage *s, const struct bale_batch_item *w,
 	if (w->extent_no == 0 && ir->flags & BALE_INODE_HAS_INLINE) {
 		be64 key = be64_put(s->i->ino);
 
-		bale_inline_uncount(s->i);
+		ir->stored = 0; /* an inline value is all there was */
 		ir->flags &= ~(uint32_t)BALE_INODE_HAS_INLINE;
 		if (w->kind != BALE_BATCH_INLINE)
 			bale_txn_del(&s->t, BALE_TABLE_inline, &key,

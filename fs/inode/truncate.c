@@ -159,23 +159,6 @@ static int cut_tail(struct bale_inode *i, uint64_t size)
 	return r;
 }
 
-/*
- * Extents may be stored beside it: shared ones, until extent 0, which the file
- * outgrew, is stored as one too. So only what it takes itself is subtracted.
- */
-void bale_inline_uncount(struct bale_inode *i)
-{
-	const size_t head = sizeof(struct bale_disk_inline);
-	be64 key = be64_put(i->ino);
-	size_t len = head;
-
-	/* Only its length: too small a buffer is what it says then. */
-	bale_meta_get(i->fs->meta, BALE_TABLE_inline, &key, sizeof(key), NULL,
-		      0, &len);
-	len = len > head ? len - head : 0;
-	i->row.stored -= len < i->row.stored ? len : i->row.stored;
-}
-
 void bale_inline_stage_del(struct bale_inode *i, struct bale_txn *t)
 {
 	be64 key = be64_put(i->ino);
@@ -209,8 +192,8 @@ static int shrink(struct bale_inode *i, uint64_t size)
 		d->disk_size = size;
 	d->tail_checked = false;
 	if (!size && i->row.flags & BALE_INODE_HAS_INLINE) {
-		bale_inline_uncount(i);
 		bale_inline_stage_del(i, &t);
+		i->row.stored = 0;
 		bale_cache_drop(fs->cache, i->ino, 0);
 	}
 	while ((more = free_step(i, &t, &first, UINT64_MAX)) > 0) {

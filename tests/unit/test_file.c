@@ -450,9 +450,10 @@ static void copy_replaces_an_inline_value_in_flight(void **state)
 	bale_inode_put(to);
 }
 
-/* A file's inline value was taken for all that is stored of it, when extents
- * had been shared behind it: they were no longer counted. */
-static void copy_behind_an_inline_value_is_counted(void **state)
+/* Extents were shared behind the end of a file whose content is inline. Until
+ * its next flush it had both, which fsck mends by removing what is inline; and
+ * that flush counted from zero what is stored. */
+static void copy_behind_an_inline_value(void **state)
 {
 	struct rig *g = *state;
 	struct bale_inode *to = file(g, "copy");
@@ -466,11 +467,14 @@ static void copy_behind_an_inline_value_is_counted(void **state)
 	assert_true(row.flags & BALE_INODE_HAS_INLINE);
 	assert_int_equal(bale_file_copy_range(g->i, 0, to, BUF, BUF, &n), 0);
 	assert_int_equal(n, BUF);
+	bale_inode_attr(to, &row);
+	assert_false(row.flags & BALE_INODE_HAS_INLINE);
 	assert_int_equal(bale_fs_sync(g->fs), 0);
 	bale_inode_attr(g->i, &src);
 	bale_inode_attr(to, &row);
-	assert_false(row.flags & BALE_INODE_HAS_INLINE);
 	assert_true(src.stored > 0 && row.stored > src.stored);
+	expect(g, to, g->a, 100, 0);
+	expect(g, to, g->a, BUF, BUF);
 	bale_inode_put(to);
 }
 
@@ -939,7 +943,7 @@ int main(void)
 		T(holes_beside_patches),
 		T(copy_shares_extents),
 		T(copy_replaces_an_inline_value_in_flight),
-		T(copy_behind_an_inline_value_is_counted),
+		T(copy_behind_an_inline_value),
 		T(copy_within_a_file_crosses_map_rows),
 		T(recompress_changes_the_codec),
 		T(numbers_are_filtered),
