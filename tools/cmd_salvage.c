@@ -30,6 +30,10 @@ static const char usage[] =
 	"and a hole in place of the part. Set-id bits, device nodes and\n"
 	"attributes outside user.* are not copied.\n"
 	"\n"
+	"  -i, --use-index  go by the index found, not by one made of the log: "
+	"it may\n"
+	"                   have more where the log is damaged; for one's own "
+	"store\n"
 	"  -n, --no-owner   files belong to the caller (always so but for "
 	"root)\n"
 	"  -v, --verbose    a line for every file\n"
@@ -42,11 +46,13 @@ static const char usage[] =
 	"is\n"
 	"missing.\n";
 
-/* As good as it gets: the index, else the log, else the log up to where it is
- * damaged. */
-static int open_store(const char *store, struct bale_fs **ret)
+/* As good as it gets: the log (or the index, which LMDB believes, where that is
+ * wanted), else the log up to where it is damaged. */
+static int open_store(const char *store, bool use_index, struct bale_fs **ret)
 {
-	struct bale_fs_options o = { .size = sizeof(o), .read_only = true };
+	struct bale_fs_options o = { .size = sizeof(o),
+				     .read_only = true,
+				     .untrusted = !use_index };
 	char holder[128];
 	int r;
 
@@ -61,8 +67,9 @@ static int open_store(const char *store, struct bale_fs **ret)
 		r = bale_fs_open(store, &o, ret);
 		if (!r)
 			printf("%s: the log is damaged: this is an earlier "
-			       "state\n",
-			       store);
+			       "state%s\n",
+			       store,
+			       use_index ? "" : "; --use-index may find more");
 	}
 	if (r)
 		bale_cmd_error("%s: %s%s", store, bale_cmd_strerror(r),
@@ -75,16 +82,20 @@ static int open_store(const char *store, struct bale_fs **ret)
 static int salvage(const struct bale_cmd *cmd, int argc, char **argv)
 {
 	static const struct option longs[] = {
+		{ "use-index", no_argument, NULL, 'i' },
 		{ "no-owner", no_argument, NULL, 'n' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ 0 },
 	};
 	struct bale_salvage s = { .owners = geteuid() == 0 };
 	const char *store, *dir;
+	bool use_index = false;
 	int c, r;
 
-	while ((c = getopt_long(argc, argv, ":nv", longs, NULL)) != -1) {
-		if (c == 'n')
+	while ((c = getopt_long(argc, argv, ":inv", longs, NULL)) != -1) {
+		if (c == 'i')
+			use_index = true;
+		else if (c == 'n')
 			s.owners = false;
 		else if (c == 'v')
 			s.verbose = true;
@@ -96,7 +107,7 @@ static int salvage(const struct bale_cmd *cmd, int argc, char **argv)
 	store = argv[optind];
 	dir = argv[optind + 1];
 	bale_log_set_level(BALE_LOG_ERR);
-	if (open_store(store, &s.fs))
+	if (open_store(store, use_index, &s.fs))
 		return BALE_EXIT_FAILED;
 	r = bale_salvage_tree(&s, dir);
 	bale_fs_close(s.fs);

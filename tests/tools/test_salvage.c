@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +26,8 @@
 #include "tools/cmd.h"
 
 static int nr_objects;
+static bool index_opened; /* by the last salvage */
+static const char *more;  /* one more argument */
 
 static int count(const char *path, const struct stat *st, int flag,
 		 struct FTW *ftw)
@@ -41,8 +44,9 @@ static int count(const char *path, const struct stat *st, int flag,
  * x->out is what it printed. */
 static int salvage(struct fx *x, int *ret_objects)
 {
-	char out[80], text[80], *argv[] = { "salvage", x->store, out, NULL };
-	int status, fd;
+	char out[80], text[80], path[96], event[512];
+	char *argv[] = { "salvage", x->store, out, (char *)more, NULL };
+	int status, fd, watch = inotify_init1(IN_NONBLOCK);
 	ssize_t len;
 	pid_t pid;
 
@@ -51,6 +55,8 @@ static int salvage(struct fx *x, int *ret_objects)
 	fd = open(text, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	assert_true(fd >= 0);
 	fx_close(x);
+	snprintf(path, sizeof(path), "%s/index/data.mdb", x->store);
+	assert_true(inotify_add_watch(watch, path, IN_OPEN) >= 0);
 	fflush(NULL);
 	pid = fork();
 	assert_true(pid >= 0);
@@ -58,11 +64,14 @@ static int salvage(struct fx *x, int *ret_objects)
 		alarm(60);
 		dup2(fd, 1);
 		optind = 0;
-		status = bale_cmd_salvage.fn(&bale_cmd_salvage, 3, argv);
+		status = bale_cmd_salvage.fn(&bale_cmd_salvage, more ? 4 : 3,
+					     argv);
 		fflush(stdout);
 		_exit(status);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
+	index_opened = read(watch, event, sizeof(event)) > 0;
+	close(watch);
 	assert_true(WIFEXITED(status));
 	len = pread(fd, x->out, sizeof(x->out) - 1, 0);
 	assert_true(len >= 0);
@@ -88,6 +97,28 @@ static void as_it_is(void **state)
 	assert_int_equal(read(fd, text, sizeof(text)), 5);
 	assert_string_equal(text, "hello");
 	close(fd);
+}
+
+/* Whoever forged the store forged its index as well. */
+static void the_index_is_left_alone(void **state)
+{
+	struct fx *x = *state;
+	int nr;
+
+	assert_int_equal(salvage(x, &nr), 0);
+	assert_false(index_opened);
+}
+
+static void the_index_may_be_asked_for(void **state)
+{
+	struct fx *x = *state;
+	int nr;
+
+	more = "--use-index";
+	assert_int_equal(salvage(x, &nr), 0);
+	more = NULL;
+	assert_int_equal(nr, 7);
+	assert_true(index_opened);
 }
 
 static void a_ring_of_directories(void **state)
@@ -289,6 +320,8 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fx_setup, fx_teardown)
 	const struct CMUnitTest tests[] = {
 		T(as_it_is),
+		T(the_index_is_left_alone),
+		T(the_index_may_be_asked_for),
 		T(a_ring_of_directories),
 		T(a_name_behind_a_link),
 		T(set_id_and_devices),
