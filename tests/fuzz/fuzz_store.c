@@ -6,10 +6,11 @@
  * few, so that rows refer to each other. The store is opened (for reading, or
  * for writing, which also finishes what a crash left), walked, read, scrubbed,
  * changed a little and closed; then fsck looks at it, mends it, and must find
- * it mended.
+ * it mended. Or salvage copies it out first.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <getopt.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -640,6 +641,29 @@ static int fsck(const char *how)
 	return bale_cmd_fsck.fn(&bale_cmd_fsck, 5, argv);
 }
 
+static int remove_one(const char *path, const struct stat *st, int flag,
+		      struct FTW *ftw)
+{
+	(void)st;
+	(void)flag;
+	(void)ftw;
+	return remove(path);
+}
+
+/* Whatever names and links say, it is all in one directory. */
+static void salvage(void)
+{
+	char out[80], *argv[] = { (char *)"salvage", fuzz_dir, out, NULL };
+	int r;
+
+	snprintf(out, sizeof(out), "%s-out", fuzz_dir);
+	optind = 0;
+	r = bale_cmd_salvage.fn(&bale_cmd_salvage, 3, argv);
+	FUZZ_ASSERT(r == 0 || r == 1 || r == 4);
+	nftw(out, remove_one, 16, FTW_PHYS | FTW_DEPTH);
+	FUZZ_ASSERT(access(out, F_OK));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, size };
@@ -653,6 +677,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	good_rows();
 	forge_all(&in);
 	write_store();
+	if (how & 16)
+		salvage();
 	if (how % 4 < 2) {
 		use_and_reopen(how & 1);
 		return 0;
