@@ -111,25 +111,41 @@ static int recycle(struct bale_wal *w, const char *name, uint64_t *ret_zeroed)
 	return r ? r : BALE_IO(io)->rename(io, "log/spare", name);
 }
 
+/* What a failed sync left behind, no later one can tell: a record in a file
+ * whose name was lost would be lost with it. */
+static int sync_names(struct bale_wal *w)
+{
+	int r = BALE_IO(w->st->io)->sync_dir(w->st->io, "log");
+
+	if (r)
+		bale_store_fail(w->st, r, "sync of the log's directory");
+	return r;
+}
+
 /* The next file, with some zeros in it; its name is durable. */
 static int make_file(struct bale_wal *w, uint64_t number, bool spare,
 		     uint64_t *ret_zeroed)
 {
 	struct bale_io *io = w->st->io;
-	uint64_t len = zero_end(w, 0);
+	uint64_t len;
 	char name[32];
 	int fd, r;
 
 	bale_wal_name(name, number);
-	if (spare && !recycle(w, name, ret_zeroed))
-		return BALE_IO(io)->sync_dir(io, "log");
+	if (spare && !recycle(w, name, &len)) {
+		r = sync_names(w);
+		if (!r)
+			*ret_zeroed = len;
+		return r;
+	}
+	len = zero_end(w, 0);
 	r = BALE_IO(io)->open(io, name, O_RDWR | O_CREAT | O_TRUNC, &fd);
 	if (r)
 		return r;
 	r = bale_wal_zero(w, fd, 0, len);
 	BALE_IO(io)->close(io, fd);
 	if (!r)
-		r = BALE_IO(io)->sync_dir(io, "log");
+		r = sync_names(w);
 	if (r)
 		BALE_IO(io)->unlink(io, name);
 	else
