@@ -192,7 +192,7 @@ static int write_all(struct writer *w, const struct bale_kv_position *p)
 	if (!r)
 		r = check_rows(w, p);
 	memcpy(end.magic, BALE_CKPT_END_MAGIC, sizeof(end.magic));
-	end.end_lsn = le64_put(bale_wal_end(w->m->wal).lsn);
+	end.end_lsn = le64_put(bale_wal_whole(w->m->wal));
 	end.nr_rows = le64_put(w->nr_rows);
 	end.nr_chunks = le64_put(w->nr_chunks);
 	end.crc = le32_put(

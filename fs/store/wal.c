@@ -60,6 +60,16 @@ struct bale_wal_position bale_wal_end(struct bale_wal *w)
 	return p;
 }
 
+uint64_t bale_wal_whole(struct bale_wal *w)
+{
+	uint64_t v;
+
+	bale_mutex_lock(&w->lock);
+	v = w->whole;
+	bale_mutex_unlock(&w->lock);
+	return v;
+}
+
 uint64_t bale_wal_begin(struct bale_wal *w)
 {
 	uint64_t v;
@@ -393,6 +403,11 @@ int bale_wal_append(struct bale_wal *w, const uint8_t *body, size_t len)
 				  to < len ? BALE_LOG_MORE : 0);
 		BALE_FAULT_POINT("log.appended");
 		from = to;
+	}
+	if (!r) {
+		bale_mutex_lock(&w->lock);
+		w->whole = w->end.lsn;
+		bale_mutex_unlock(&w->lock);
 	}
 	return r;
 }

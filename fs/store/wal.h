@@ -60,6 +60,9 @@ int bale_wal_check_last(struct bale_wal *w, struct bale_wal_position at);
 /* Write a group's ops (split at op borders) and sync. */
 int bale_wal_append(struct bale_wal *w, const uint8_t *body, size_t len);
 struct bale_wal_position bale_wal_end(struct bale_wal *w);
+/* Where the last whole group ends: a crash never leaves less. The end itself
+ * may be inside a group that is being written. */
+uint64_t bale_wal_whole(struct bale_wal *w);
 /* Lowest lsn still on disk. */
 uint64_t bale_wal_begin(struct bale_wal *w);
 

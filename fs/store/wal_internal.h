@@ -19,6 +19,7 @@ struct bale_wal {
 	struct bale_cond cond;	/* preparing has ended */
 	uint64_t fd_file;	/* the leader changes it: number of fd */
 	struct bale_wal_position end;
+	uint64_t whole; /* end of the last group that is whole */
 	uint64_t first_file;
 	uint64_t zeroed;      /* of fd's file: written up to here */
 	uint64_t next_zeroed; /* of the next file; 0: there is none yet */

@@ -412,6 +412,7 @@ int bale_wal_start(struct bale_wal *w, struct bale_wal_position at)
 	if (r)
 		return r;
 	w->end = at;
+	w->whole = at.lsn;
 	w->fd_file = at.lsn / w->file_size;
 	/* A file filled to its last byte: the end is the next one's start,
 	 * which is made when a record goes there. */

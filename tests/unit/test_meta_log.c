@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -148,11 +150,109 @@ static void a_record_is_in_a_file_that_is_there(void **state)
 	store_close(st);
 }
 
+/* ---- a checkpoint that ends inside a group ---- */
+
+static struct {
+	sem_t at_ckpt, go_ckpt; /* the checkpoint's first write */
+	sem_t at_log, go_log;	/* the first record of the group is durable */
+	bool ckpt, log;		/* to be stopped there */
+} stops;
+
+static const char *name_of(int fd)
+{
+	return fd < MAX_FDS ? fd_names[fd] : "";
+}
+
+static int stop_pwritev(struct bale_io *io, int fd, const struct iovec *iov,
+			int nr_iov, uint64_t off)
+{
+	if (stops.ckpt && !strcmp(name_of(fd), "ckpt/new")) {
+		stops.ckpt = false;
+		sem_post(&stops.at_ckpt);
+		sem_wait(&stops.go_ckpt);
+	}
+	/* The second record: the first one's end is known by now. */
+	if (stops.log && !strncmp(name_of(fd), "log/", 4)) {
+		static unsigned int records;
+
+		if (++records == 2) {
+			stops.log = false;
+			sem_post(&stops.at_log);
+			sem_wait(&stops.go_log);
+		}
+	}
+	return bale_io_posix.pwritev(io, fd, iov, nr_iov, off);
+}
+
+static void *write_ckpt(void *arg)
+{
+	return (void *)(intptr_t)bale_meta_checkpoint(arg);
+}
+
+static void *sync_all(void *arg)
+{
+	return (void *)(intptr_t)bale_meta_sync(arg, 0);
+}
+
+static void join(pthread_t t)
+{
+	void *r;
+
+	assert_int_equal(pthread_join(t, &r), 0);
+	assert_int_equal((intptr_t)r, 0);
+}
+
+/* The crash leaves half of the group: no part of it counts, and no checkpoint
+ * may say that it needs the log up to there. */
+static void a_checkpoint_needs_whole_groups_only(void **state)
+{
+	enum { BEFORE = 20, TXNS = 9000 };
+	struct bale_store *st;
+	struct bale_meta *m;
+	struct store_dir copy;
+	pthread_t ckpt, sync;
+
+	(void)state;
+	memset(&stops, 0, sizeof(stops));
+	sem_init(&stops.at_ckpt, 0, 0);
+	sem_init(&stops.go_ckpt, 0, 0);
+	sem_init(&stops.at_log, 0, 0);
+	sem_init(&stops.go_log, 0, 0);
+	ops.pwritev = stop_pwritev;
+	st = open_watched();
+	m = bale_store_meta(st);
+	stage(st, 1, BEFORE);
+	assert_int_equal(bale_meta_sync(m, 0), 0);
+	stops.ckpt = true;
+	assert_int_equal(pthread_create(&ckpt, NULL, write_ckpt, m), 0);
+	sem_wait(&stops.at_ckpt);
+	stage(st, BEFORE + 1, TXNS);
+	stops.log = true;
+	assert_int_equal(pthread_create(&sync, NULL, sync_all, m), 0);
+	sem_wait(&stops.at_log);
+	sem_post(&stops.go_ckpt);
+	join(ckpt);
+	store_dir_copy(&copy, &dir);
+	sem_post(&stops.go_log);
+	join(sync);
+	store_close(st);
+
+	st = store_open(&copy, OPEN_READ_ONLY | OPEN_UNTRUSTED);
+	assert_int_equal(model_check_prefix(bale_store_meta(st), BEFORE),
+			 BEFORE);
+	store_close(st);
+	store_dir_remove(&copy);
+	st = store_open(&dir, OPEN_READ_ONLY | OPEN_UNTRUSTED);
+	assert_int_equal(model_check_prefix(bale_store_meta(st), 0), TXNS);
+	store_close(st);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_record_is_in_a_file_that_is_there),
+		T(a_checkpoint_needs_whole_groups_only),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
