@@ -200,25 +200,62 @@ static int write_all(struct writer *w, const struct bale_kv_position *p)
 	return r ? r : write_bytes(w, &end, sizeof(end));
 }
 
+/* ---- the ones that are there ---- */
+
+enum { FOUND_MAX = 64 };
+
+struct found {
+	uint64_t lsn[FOUND_MAX]; /* newest first */
+	unsigned int nr;
+};
+
+static int note_ckpt(const char *name, void *arg)
+{
+	struct found *f = arg;
+	char *end;
+	uint64_t lsn = strtoull(name, &end, 16);
+	unsigned int i;
+
+	if (*end || end - name != 16)
+		return 0;
+	/* Of too many the newest count. */
+	for (i = f->nr; i && f->lsn[i - 1] < lsn; i--)
+		if (i < FOUND_MAX)
+			f->lsn[i] = f->lsn[i - 1];
+	if (i < FOUND_MAX)
+		f->lsn[i] = lsn;
+	f->nr += f->nr < FOUND_MAX;
+	return 0;
+}
+
+/* One that was removed may be back after a power cut. */
+static void remove_older(struct bale_meta *m, uint64_t lsn)
+{
+	struct bale_io *io = m->st->io;
+	struct found f = { 0 };
+	char name[32];
+
+	if (BALE_IO(io)->list(io, "ckpt", note_ckpt, &f))
+		return;
+	for (unsigned int i = 0; i < f.nr; i++)
+		if (f.lsn[i] < lsn) {
+			ckpt_name(name, f.lsn[i]);
+			BALE_IO(io)->unlink(io, name);
+		}
+}
+
 /* The log before the older kept checkpoint, and checkpoints before it, go. */
 static void retire(struct bale_meta *m, uint64_t fresh)
 {
-	struct bale_io *io = m->st->io;
-	uint64_t gone = m->ckpt_lsn[1];
-	char name[32];
-
 	if (fresh == m->ckpt_lsn[0])
 		return; /* written over itself */
 	m->ckpt_lsn[1] = m->ckpt_lsn[0];
 	m->ckpt_lsn[0] = fresh;
-	if (gone != UINT64_MAX && gone != m->ckpt_lsn[1]) {
-		ckpt_name(name, gone);
-		BALE_IO(io)->unlink(io, name);
-	}
-	if (m->ckpt_lsn[1] != UINT64_MAX && is_tight(m)) {
-		ckpt_name(name, m->ckpt_lsn[1]);
-		BALE_IO(io)->unlink(io, name);
+	if (m->ckpt_lsn[1] != UINT64_MAX)
+		remove_older(m, m->ckpt_lsn[1]);
+	if (m->ckpt_lsn[1] == UINT64_MAX || is_tight(m)) {
 		m->ckpt_lsn[1] = UINT64_MAX;
+		remove_older(m, fresh);
 	}
 	/* With one checkpoint only, the log of old is its second source: where
 	 * there is room for it. */
@@ -269,28 +306,6 @@ int bale_ckpt_write(struct bale_meta *m)
 }
 
 /* ---- finding and loading ---- */
-
-enum { FOUND_MAX = 64 };
-
-struct found {
-	uint64_t lsn[FOUND_MAX]; /* newest first */
-	unsigned int nr;
-};
-
-static int note_ckpt(const char *name, void *arg)
-{
-	struct found *f = arg;
-	char *end;
-	uint64_t lsn = strtoull(name, &end, 16);
-	unsigned int i;
-
-	if (*end || end - name != 16 || f->nr == FOUND_MAX)
-		return 0;
-	for (i = f->nr++; i && f->lsn[i - 1] < lsn; i--)
-		f->lsn[i] = f->lsn[i - 1];
-	f->lsn[i] = lsn;
-	return 0;
-}
 
 /* One under a wrong name would say of the log that it is not needed: its own
  * header counts. */
