@@ -89,7 +89,9 @@ static int index_or_cut(struct bale_fsck *f)
 		return r;
 	}
 	r = bale_fsck_log_cut(f);
-	return r ? r : bale_fsck_index(f);
+	/* Of what is left, also where a checkpoint says that it needs more. */
+	f->want_rebuild = !r;
+	return r;
 }
 
 static int open_store(struct bale_fsck *f, bool rebuild)

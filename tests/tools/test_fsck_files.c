@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "fs/base/crc32c.h"
 #include "fs/base/fault.h"
 #include "fs/inode/inode.h"
 #include "tests/tools/fsck_fixture.h"
@@ -254,6 +255,64 @@ static void index_not_opened_is_kept(void **state)
 	assert_int_equal(fx_lookup(x, x->empty, "three"), x->sym);
 }
 
+static int only_ckpt(const char *name, void *arg)
+{
+	if (strlen(name) == 16)
+		snprintf(arg, 32, "ckpt/%s", name);
+	return 0;
+}
+
+static void find_ckpt(struct fx *x, char name[32])
+{
+	struct bale_io *io;
+
+	name[0] = 0;
+	assert_int_equal(bale_io_open(x->store, true, &io), 0);
+	io->ops->list(io, "ckpt", only_ckpt, name);
+	bale_io_close(io);
+	assert_true(name[0]);
+}
+
+/* The checkpoint was written while the log grew up to `end_lsn`. */
+static void end_ckpt_at(struct fx *x, uint64_t end_lsn)
+{
+	struct bale_disk_ckpt_end end;
+	char name[32], path[128];
+	FILE *f;
+
+	find_ckpt(x, name);
+	snprintf(path, sizeof(path), "%s/%s", x->store, name);
+	f = fopen(path, "r+");
+	assert_non_null(f);
+	fseek(f, -(long)sizeof(end), SEEK_END);
+	assert_int_equal(fread(&end, sizeof(end), 1, f), 1);
+	end.end_lsn = le64_put(end_lsn);
+	end.crc = le32_put(
+		bale_crc32c(0, &end, offsetof(struct bale_disk_ckpt_end, crc)));
+	fseek(f, -(long)sizeof(end), SEEK_END);
+	assert_int_equal(fwrite(&end, sizeof(end), 1, f), 1);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* The log ends before the checkpoint's end, and the index is gone: what there
+ * is is put together. */
+static void log_damaged_before_checkpoints_end(void **state)
+{
+	struct fx *x = *state;
+
+	assert_int_equal(bale_meta_checkpoint(x->m), 0);
+	damage_log_middle(x);
+	end_ckpt_at(x, 1 << 20);
+	fx_remove(x, "index");
+	expect(x, "-p", 12, "-y gives them up");
+	expect(x, "-y", 1, "the newest checkpoint needs it up to");
+	expect(x, "-n", 0, "clean");
+	fx_open(x);
+	assert_int_equal(fx_lookup(x, x->empty, "one"), x->sym);
+	assert_int_equal(fx_lookup(x, x->empty, "three"), 0);
+	assert_int_equal(fx_lookup(x, 1, "file"), x->file);
+}
+
 static void log_damaged_index_gone(void **state)
 {
 	struct fx *x = *state;
@@ -276,25 +335,14 @@ static void log_damaged_index_gone(void **state)
 	assert_int_equal(fx_lookup(x, x->empty, "three"), 0);
 }
 
-static int only_ckpt(const char *name, void *arg)
-{
-	if (strlen(name) == 16)
-		snprintf(arg, 32, "ckpt/%s", name);
-	return 0;
-}
-
 static void checkpoint_damaged(void **state)
 {
 	struct fx *x = *state;
-	struct bale_io *io;
-	char name[32] = "";
+	char name[32];
 
 	assert_int_equal(bale_meta_checkpoint(x->m), 0);
 	fx_close(x);
-	assert_int_equal(bale_io_open(x->store, true, &io), 0);
-	io->ops->list(io, "ckpt", only_ckpt, name);
-	bale_io_close(io);
-	assert_true(name[0]);
+	find_ckpt(x, name);
 	fx_flip(x, name, 200);
 	expect(x, "-n", 4, "checksum mismatch");
 	expect(x, "-p -f", 1, "checksum mismatch: mended");
@@ -428,6 +476,7 @@ int main(void)
 		T(log_damaged_index_whole),
 		T(index_that_cannot_be_rebuilt_is_kept),
 		T(index_not_opened_is_kept),
+		T(log_damaged_before_checkpoints_end),
 		T(log_damaged_index_gone),
 		T(checkpoint_damaged),
 		T(all_metadata_gone),
