@@ -30,6 +30,8 @@ static const char usage[] =
 	"  -f, --force          check even when -p finds the store cleanly "
 	"closed\n"
 	"      --deep           read and decode every extent\n"
+	"      --gpu WHICH      for that: auto, off, or numbers of devices: 0+2;\n"
+	"                       auto, the default, is for 1 GiB of content or more\n"
 	"      --rebuild-index  build the index anew from checkpoint and log\n"
 	"      --salvage NEWSTORE\n"
 	"                       log, checkpoints and index are lost: make "
@@ -47,7 +49,7 @@ static const char usage[] =
 	"could\n"
 	"not check, 16 wrong call, 32 interrupted (added up).\n";
 
-enum { OPT_DEEP = 256, OPT_REBUILD, OPT_SALVAGE, OPT_JSON };
+enum { OPT_DEEP = 256, OPT_REBUILD, OPT_SALVAGE, OPT_JSON, OPT_GPU };
 
 static int operational(struct bale_fsck *f, int r)
 {
@@ -200,6 +202,8 @@ static void summary(struct bale_fsck *f, int status)
 			bale_json_end(&f->js);
 		bale_json_u64(&f->js, "inodes", f->nr_inodes);
 		bale_json_u64(&f->js, "extents", f->nr_extents);
+		if (f->deep)
+			bale_json_u64(&f->js, "by_device", f->nr_by_device);
 		bale_json_u64(&f->js, "mended", f->nr_fixed);
 		bale_json_u64(&f->js, "left", f->nr_left);
 		bale_json_u64(&f->js, "exit", (uint64_t)status);
@@ -284,6 +288,7 @@ static int fsck(const struct bale_cmd *cmd, int argc, char **argv)
 		{ "rebuild-index", no_argument, NULL, OPT_REBUILD },
 		{ "salvage", required_argument, NULL, OPT_SALVAGE },
 		{ "json", no_argument, NULL, OPT_JSON },
+		{ "gpu", required_argument, NULL, OPT_GPU },
 		{ 0 },
 	};
 	struct bale_fsck f = { .progress = isatty(STDERR_FILENO) };
@@ -310,6 +315,11 @@ static int fsck(const struct bale_cmd *cmd, int argc, char **argv)
 			salvage = optarg;
 		else if (c == OPT_JSON)
 			f.json = true;
+		else if (c == OPT_GPU && !bale_gpu_options_parse(optarg, &f.gpu))
+			f.gpu_given = true;
+		else if (c == OPT_GPU)
+			return bale_cmd_usage_error(
+				cmd, "--gpu %s: want auto, off or 0+2", optarg);
 		else
 			return bale_cmd_bad_option(cmd, c, argv);
 	}

@@ -34,6 +34,9 @@ static const char usage[] =
 	"manual\n"
 	"      --store STORE   the paths are in this store, which is not "
 	"mounted\n"
+	"      --gpu WHICH     with --store: auto, off, or numbers of devices: "
+	"0+2;\n"
+	"                      auto by default\n"
 	"  -v, --verbose       a line for every file\n"
 	"      --help          this text\n"
 	"\n"
@@ -108,6 +111,7 @@ static int recompress(const struct bale_cmd *cmd, int argc, char **argv)
 		{ "codec", required_argument, NULL, 'c' },
 		{ "store", required_argument, NULL, 's' },
 		{ "verbose", no_argument, NULL, 'v' },
+		{ "gpu", required_argument, NULL, 'g' },
 		{ 0 },
 	};
 	struct sigaction sa = { .sa_handler = on_signal };
@@ -120,6 +124,11 @@ static int recompress(const struct bale_cmd *cmd, int argc, char **argv)
 			run.verbose = true;
 		else if (c == 's')
 			store = optarg;
+		else if (c == 'g' && !bale_gpu_options_parse(optarg, &run.gpu))
+			continue;
+		else if (c == 'g')
+			return bale_cmd_usage_error(
+				cmd, "--gpu %s: want auto, off or 0+2", optarg);
 		else if (c != 'c')
 			return bale_cmd_bad_option(cmd, c, argv);
 		else if (bale_codec_policy_parse(optarg, &run.policy))

@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #include "balefs/compiler.h"
+#include "fs/codec/codec.h"
 #include "fs/store/store.h"
 #include "tools/json.h"
 
@@ -133,6 +134,8 @@ struct bale_fsck {
 	/* what was asked */
 	const char *path;
 	bool preen, yes, force, deep, rebuild, json, progress;
+	struct bale_gpu_options gpu;
+	bool gpu_given;
 	bool begun;	/* it could be opened at all */
 	uint64_t newer; /* unknown feature bits */
 
@@ -162,6 +165,7 @@ struct bale_fsck {
 	bool damage_cut; /* more than is kept */
 	uint64_t nr_kind[BALE_FSCK_NR_KINDS];
 	uint64_t nr_fixed, nr_left;
+	uint64_t nr_by_device; /* extents that a GPU decoded */
 	bool want_rebuild, want_checkpoint, want_reopen;
 	struct bale_json js;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fsck_data.c - --deep: read, verify and decode every extent, in batches of
- * bounded size on all cores; and which files have the bad ones.
+ * bounded size on all cores, or by a GPU; and which files have the bad ones.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,6 +13,9 @@
 #include "tools/fsck.h"
 
 enum { BATCH_NR = 256, BATCH_BYTES = 32 << 20 };
+/* A device takes a second to open: cores are done with less before that. */
+#define DEVICE_BYTES_MIN ((uint64_t)1 << 30)
+#define DEVICE_WAIT_NS	 ((uint64_t)10 * 1000000000)
 
 struct batch {
 	struct bale_fsck *f;
@@ -155,6 +158,30 @@ static int find_owners(struct bale_fsck *f)
 	return 0;
 }
 
+/* With devices, the CPU still has the word on what does not decode. */
+static int open_engine(struct bale_fsck *f, struct bale_engine **ret)
+{
+	uint64_t bytes = 0;
+	int r = -ENODEV;
+
+	for (size_t k = 0; k < f->nr_extents; k++)
+		bytes += f->extents[k].raw_len;
+	if (f->gpu_given || bytes >= DEVICE_BYTES_MIN)
+		r = bale_engine_gpu_create(&f->gpu, 0, ret);
+	if (!r && f->gpu_given)
+		bale_engine_gpu_wait(*ret, DEVICE_WAIT_NS);
+	return r == -ENODEV ? bale_engine_cpu_create(0, ret) : r;
+}
+
+static void count_by_device(struct bale_fsck *f, struct bale_engine *e)
+{
+	struct bale_engine_stats st = { 0 };
+
+	e->ops->stats(e, &st);
+	for (uint32_t k = 0; k < st.nr_devs; k++)
+		f->nr_by_device += st.devs[k].jobs[BALE_JOB_DECODE];
+}
+
 int bale_fsck_data(struct bale_fsck *f)
 {
 	struct batch *b;
@@ -166,9 +193,11 @@ int bale_fsck_data(struct bale_fsck *f)
 			return -ENOMEM;
 		b->f = f;
 		bale_fsck_phase(f, "data", f->nr_extents);
-		r = bale_engine_cpu_create(0, &b->engine);
-		if (!r)
+		r = open_engine(f, &b->engine);
+		if (!r) {
 			r = check_all(b);
+			count_by_device(f, b->engine);
+		}
 		for (size_t k = 0; k < b->nr; k++)
 			free(b->items[k].buf);
 		bale_engine_destroy(b->engine);

@@ -11,6 +11,7 @@
 struct bale_recompress {
 	struct bale_codec_policy policy;
 	bool verbose;
+	struct bale_gpu_options gpu; /* of a store that is not mounted */
 	uint64_t files, failed, before, after;
 };
 

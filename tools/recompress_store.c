@@ -100,7 +100,7 @@ static int one_path(struct bale_fs *fs, const char *path,
 int bale_recompress_store(const char *store, char **paths, int nr,
 			  struct bale_recompress *run)
 {
-	struct bale_fs_options o = { .size = sizeof(o) };
+	struct bale_fs_options o = { .size = sizeof(o), .gpu = run->gpu };
 	struct bale_fs *fs;
 	char holder[128];
 	int r, c;

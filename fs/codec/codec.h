@@ -61,6 +61,10 @@ struct bale_gpu_options {
 	const struct bale_gpu_ops *ops; /* NULL: by mode; tests */
 };
 
+/* "auto", "off", numbers of devices ("0+2"), or "fake": mode and devices of *o.
+ * -EINVAL. */
+int bale_gpu_options_parse(const char *text, struct bale_gpu_options *o);
+
 /*
  * GPUs, and a pool of nr_workers for all that they do not take. Returns before
  * any device was looked for: until one is ready, and without any, this is the
@@ -69,6 +73,9 @@ struct bale_gpu_options {
  */
 int bale_engine_gpu_create(const struct bale_gpu_options *o,
 			   unsigned int nr_workers, struct bale_engine **ret);
+/* Only of one of these: until devices were looked for and are open or were not
+ * to be opened, at most ns. True: one is ready. */
+bool bale_engine_gpu_wait(struct bale_engine *e, uint64_t ns);
 
 /*
  * Memory that jobs' src and dst will lie in: an engine with devices registers

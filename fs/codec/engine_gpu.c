@@ -2,11 +2,14 @@
 /* engine_gpu.c - the engine over GPUs and CPUs; engine_gpu.h tells how. */
 #include "fs/codec/engine_gpu.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "fs/base/clock.h"
 #include "fs/base/log.h"
 #include "fs/codec/codec_impl.h"
 
@@ -15,6 +18,7 @@ enum {
 	SHARE_DEFAULT = 100,
 	/* Two bales on the devices, one on its way there, one being written. */
 	WIDTH = 4,
+	WAIT_US = 2000,
 };
 static const uint64_t hang_default_ns = 10000000000;
 static const uint64_t retry_default_ns = 1000000000;
@@ -250,6 +254,39 @@ static void gpu_stats(struct bale_engine *engine, struct bale_engine_stats *ret)
 
 /* ---- from create to destroy ---- */
 
+int bale_gpu_options_parse(const char *text, struct bale_gpu_options *o)
+{
+	static const char *const modes[] = { [BALE_GPU_AUTO] = "auto",
+					     [BALE_GPU_OFF] = "off",
+					     [BALE_GPU_FAKE] = "fake" };
+	uint64_t devices = 0;
+
+	for (int k = 0; k <= BALE_GPU_FAKE; k++) {
+		if (strcmp(text, modes[k]))
+			continue;
+		o->mode = (enum bale_gpu_mode)k;
+		o->devices = 0;
+		return 0;
+	}
+	for (;; text++) {
+		unsigned long n;
+		char *end;
+
+		if (!isdigit((unsigned char)*text))
+			return -EINVAL;
+		n = strtoul(text, &end, 10);
+		if (n > 63 || (*end && *end != '+'))
+			return -EINVAL;
+		devices |= (uint64_t)1 << n;
+		text = end;
+		if (!*text)
+			break;
+	}
+	o->mode = BALE_GPU_AUTO;
+	o->devices = devices;
+	return 0;
+}
+
 /* The devices that are there and wanted. */
 static void *finder_main(void *arg)
 {
@@ -276,7 +313,29 @@ static void *finder_main(void *arg)
 			atomic_store_explicit(&e->nr_devs, n + 1,
 					      memory_order_release);
 	}
+	atomic_store(&e->found, true);
 	return NULL;
+}
+
+bool bale_engine_gpu_wait(struct bale_engine *engine, uint64_t ns)
+{
+	struct bale_gpu_engine *e = (struct bale_gpu_engine *)engine;
+	uint64_t end = bale_now_ns() + ns;
+
+	for (;;) {
+		unsigned int nr = atomic_load(&e->nr_devs);
+		bool ready = false, opening = !atomic_load(&e->found);
+
+		for (unsigned int i = 0; i < nr; i++) {
+			bale_mutex_lock(&e->devs[i]->lock);
+			ready |= e->devs[i]->state == BALE_GPU_READY;
+			opening |= e->devs[i]->state == BALE_GPU_OPENING;
+			bale_mutex_unlock(&e->devs[i]->lock);
+		}
+		if (ready || !opening || bale_now_ns() >= end)
+			return ready;
+		usleep(WAIT_US);
+	}
 }
 
 /* Also of an engine whose creation failed half-way. */

@@ -155,7 +155,7 @@ struct bale_gpu_engine {
 	struct bale_gpu_range ranges[BALE_GPU_RANGES_MAX]; /* slices, too */
 	pthread_t finder;
 	bool has_finder, leave;
-	atomic_bool stop;
+	atomic_bool stop, found; /* found: all of devs[] are there */
 	atomic_uint nr_devs; /* devs[] below are complete */
 	struct bale_gpu_dev *devs[BALE_GPU_DEVS_MAX];
 };

@@ -135,35 +135,9 @@ static int set_codec(struct bale_mount_options *o, const char *v)
 	return err;
 }
 
-/* auto, off, or the numbers of devices: 0+2. fake is for tests. */
 static int set_gpu(struct bale_mount_options *o, const char *v)
 {
-	uint64_t devices = 0;
-
-	if (!strcmp(v, "auto") || !strcmp(v, "off") || !strcmp(v, "fake")) {
-		o->gpu.mode = v[0] == 'a' ? BALE_GPU_AUTO :
-			      v[0] == 'o' ? BALE_GPU_OFF :
-					    BALE_GPU_FAKE;
-		o->gpu.devices = 0;
-		return 0;
-	}
-	for (;; v++) {
-		char *end;
-		unsigned long n;
-
-		if (!isdigit((unsigned char)*v))
-			return -EINVAL;
-		n = strtoul(v, &end, 10);
-		if (n > 63 || (*end && *end != '+'))
-			return -EINVAL;
-		devices |= (uint64_t)1 << n;
-		v = end;
-		if (!*v)
-			break;
-	}
-	o->gpu.mode = BALE_GPU_AUTO;
-	o->gpu.devices = devices;
-	return 0;
+	return bale_gpu_options_parse(v, &o->gpu);
 }
 
 static int set_gpu_mem(struct bale_mount_options *o, const char *v)

@@ -105,6 +105,58 @@ def test_a_device_that_hangs_does_not_stop_umount(rig):
     corpus.compare(want, corpus.describe(rig.path("copy")))
 
 
+def fsck_deep(rig, gpu, faults="", status=0, store=None):
+    p = subprocess.run([bale.BALEFS, "fsck", "-n", "--deep", "--gpu", gpu,
+                        "--json", store or rig.store],
+                       stdout=subprocess.PIPE,
+                       env={**os.environ, "BALEFS_FAULT": faults}, timeout=120)
+    assert p.returncode == status, p
+    return json.loads(p.stdout)
+
+
+def test_fsck_and_recompress_use_it(rig):
+    src = os.path.join(rig.local, "src")
+    corpus.make(src, nr=20, big=8 << 20)
+    want = corpus.describe(src)
+    rig.mkfs()
+    rig.mount(OPTS + ",codec=zstd")
+    wait_ready(rig)
+    bale.run("cp", "-a", src, rig.path("copy"))
+    bale.run("sync", "-f", rig.mnt)
+    assert device(rig)["encode_jobs"] == 0
+    bale.run(bale.BALEFS, "recompress", "--codec", "lz4", rig.path("copy"))
+    assert device(rig)["encode_jobs"] > 20, device(rig)
+    rig.umount()
+    assert fsck_deep(rig, "off")["by_device"] == 0
+    n = fsck_deep(rig, "fake")["by_device"]
+    assert n > 20
+    # What a device says is bad, or does not do, the processor decides.
+    for faults in ("gpu.batch:1+:EIO", "gpu.mismatch:1+", "gpu.lost:1+"):
+        assert fsck_deep(rig, "fake", faults)["by_device"] < n
+    bale.run(bale.BALEFS, "recompress", "--codec", "gdeflate:1", "--gpu",
+             "fake", "--store", rig.store, "/copy")
+    assert fsck_deep(rig, "fake")["by_device"] > 20
+    spoilt = os.path.join(rig.local, "spoilt")
+    bale.run("cp", "-a", rig.store, spoilt)
+    seg = os.path.join(spoilt, "seg")
+    for name in os.listdir(seg):
+        with open(os.path.join(seg, name), "r+b") as f:
+            for at in range(9999, os.path.getsize(f.name), 64 << 10):
+                f.seek(at)
+                byte = f.read(1)
+                f.seek(at)
+                f.write(bytes([byte[0] ^ 1]))
+    bad = fsck_deep(rig, "fake", status=4, store=spoilt)
+    sound = fsck_deep(rig, "off", status=4, store=spoilt)
+    assert bad["left"] == sound["left"] > 0, bad
+    rig.mount("gpu=off")
+    corpus.compare(want, corpus.describe(rig.path("copy")))
+    for cmd in (["fsck", "--gpu", "x", rig.store],
+                ["recompress", "--gpu", "0+", "--store", rig.store, "/"]):
+        p = bale.run(bale.BALEFS, *cmd, ok=None)
+        assert p.returncode in (2, 16) and "--gpu" in p.stdout, p
+
+
 def test_options(rig):
     rig.mkfs()
     for opts in ("gpu=x", "gpu=", "gpu=0+", "gpu=64", "gpu=-1", "gpu_mem=1M",
