@@ -43,9 +43,9 @@ void bale_fuse_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	bale_inode_open(i);
-	bale_session_opened(s, fi);
+	bale_session_opened(s, i, fi);
 	if (fuse_reply_open(req, fi)) {
-		bale_session_closed(s, fi);
+		bale_session_closed(s, i, fi);
 		bale_inode_release(i);
 	}
 	bale_inode_put(i);
@@ -59,7 +59,7 @@ static void reply_opened(fuse_req_t req, int err, struct bale_inode *i,
 		return;
 	}
 	bale_inode_open(i);
-	bale_session_opened(bale_session_of(req), fi);
+	bale_session_opened(bale_session_of(req), i, fi);
 	bale_reply_create(req, i, fi);
 }
 
@@ -167,8 +167,9 @@ void bale_fuse_release(fuse_req_t req, fuse_ino_t ino,
 	struct bale_session *s = bale_session_of(req);
 	struct bale_inode *i;
 
-	bale_session_closed(s, fi);
+	/* The handle keeps it in memory: it is found. */
 	if (!bale_inode_get(s->fs, ino, &i)) {
+		bale_session_closed(s, i, fi);
 		bale_inode_release(i);
 		bale_inode_put(i);
 	}

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ops_name.c - names: lookup to rename, and the kernel's lookup counts. */
 #include <errno.h>
+#include <linux/fs.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fs/fuse/reply.h"
@@ -159,21 +161,100 @@ void bale_fuse_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	remove_name(req, parent, name, bale_dir_rmdir);
 }
 
-void bale_fuse_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
-		      fuse_ino_t newparent, const char *newname,
-		      unsigned int flags)
+/* ---- rename ---- */
+
+struct renaming {
+	struct bale_paged paged;
+	fuse_ino_t parent, newparent;
+	unsigned int flags;
+	const char *name, *newname; /* in names */
+	char names[];
+};
+
+static void rename_now(fuse_req_t req, const struct renaming *n)
 {
 	struct bale_inode *from, *to;
 	int err;
 
-	if (!bale_session_inode(req, parent, &from))
+	if (!bale_session_inode(req, n->parent, &from))
 		return;
-	if (!bale_session_inode(req, newparent, &to)) {
+	if (!bale_session_inode(req, n->newparent, &to)) {
 		bale_inode_put(from);
 		return;
 	}
-	err = bale_dir_rename(from, name, to, newname, flags);
+	err = bale_dir_rename(from, n->name, to, n->newname, n->flags);
 	bale_inode_put(from);
 	bale_inode_put(to);
 	bale_reply_err(req, err);
+}
+
+static void rename_later(struct bale_paged *p)
+{
+	rename_now(p->req, BALE_CONTAINER(p, struct renaming, paged));
+}
+
+/* The file behind a name, if somebody has it open for writing; else 0. */
+static fuse_ino_t being_written(struct bale_session *s, fuse_ino_t parent,
+				const char *name)
+{
+	struct bale_inode *dir, *i;
+	fuse_ino_t ino = 0;
+
+	if (bale_inode_get(s->fs, parent, &dir))
+		return 0;
+	if (!bale_dir_lookup(dir, name, &i)) {
+		if (i->nr_writing)
+			ino = i->ino;
+		bale_inode_put(i);
+	}
+	bale_inode_put(dir);
+	return ino;
+}
+
+/* The name must not be durable before what is behind it: a close sends the
+ * pages that the kernel keeps, a rename before it does not. */
+static int queue(struct bale_session *s, fuse_req_t req,
+		 const struct renaming *n, fuse_ino_t ino, bool all)
+{
+	size_t len = strlen(n->name) + 1, newlen = strlen(n->newname) + 1;
+	struct renaming *copy = malloc(sizeof(*copy) + len + newlen);
+	int err;
+
+	if (!copy)
+		return -ENOMEM;
+	*copy = *n;
+	copy->paged = (struct bale_paged){
+		.req = req, .ino = ino, .all = all, .then = rename_later
+	};
+	copy->name = memcpy(copy->names, n->name, len);
+	copy->newname = memcpy(copy->names + len, n->newname, newlen);
+	err = bale_pages_wait(s, &copy->paged);
+	if (err)
+		free(copy);
+	return err;
+}
+
+void bale_fuse_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+		      fuse_ino_t newparent, const char *newname,
+		      unsigned int flags)
+{
+	const struct renaming n = { .parent = parent, .newparent = newparent,
+				    .flags = flags, .name = name,
+				    .newname = newname };
+	struct bale_session *s = bale_session_of(req);
+	fuse_ino_t ino = 0, other = 0;
+	int err;
+
+	if (s->writeback && atomic_load(&s->nr_writers)) {
+		ino = being_written(s, parent, name);
+		if (flags & RENAME_EXCHANGE)
+			other = being_written(s, newparent, newname);
+	}
+	if (!ino && !other) {
+		rename_now(req, &n);
+		return;
+	}
+	err = queue(s, req, &n, ino ? ino : other, ino && other);
+	if (err)
+		bale_reply_err(req, err);
 }

@@ -110,7 +110,7 @@ void bale_reply_create(fuse_req_t req, struct bale_inode *i,
 	bale_inode_lookup_ref(i);
 	bale_reply_fill_entry(i, &e);
 	if (fuse_reply_create(req, &e, fi)) {
-		bale_session_closed(s, fi);
+		bale_session_closed(s, i, fi);
 		bale_inode_release(i);
 		bale_inode_forget(s->fs, e.ino, 1);
 	}

@@ -57,7 +57,8 @@ struct bale_cred bale_session_cred(fuse_req_t req)
 	};
 }
 
-void bale_session_opened(struct bale_session *s, struct fuse_file_info *fi)
+void bale_session_opened(struct bale_session *s, struct bale_inode *i,
+			 struct fuse_file_info *fi)
 {
 	bool direct = s->opt.io == BALE_IO_DIRECT ||
 		      (s->opt.io == BALE_IO_AUTO && (fi->flags & O_DIRECT));
@@ -72,15 +73,19 @@ void bale_session_opened(struct bale_session *s, struct fuse_file_info *fi)
 #endif
 	/* Nothing to hear about the close of a handle that wrote nothing. */
 	fi->noflush = !bale_session_for_writing(fi);
-	if (bale_session_for_writing(fi))
-		atomic_fetch_add(&s->nr_writers, 1);
+	if (!bale_session_for_writing(fi))
+		return;
+	atomic_fetch_add(&s->nr_writers, 1);
+	atomic_fetch_add(&i->nr_writing, 1);
 }
 
-void bale_session_closed(struct bale_session *s,
+void bale_session_closed(struct bale_session *s, struct bale_inode *i,
 			 const struct fuse_file_info *fi)
 {
-	if (bale_session_for_writing(fi))
-		atomic_fetch_sub(&s->nr_writers, 1);
+	if (!bale_session_for_writing(fi))
+		return;
+	atomic_fetch_sub(&s->nr_writers, 1);
+	atomic_fetch_sub(&i->nr_writing, 1);
 }
 
 /* ---- INIT ---- */
@@ -261,16 +266,23 @@ static void *sync_thread(void *arg)
 	struct bale_session *s = arg;
 	uint64_t period = s->opt.commit_ns ? s->opt.commit_ns :
 					     default_commit_ns;
+	uint64_t due = bale_now_ns() + period, now;
 
 	bale_mutex_lock(&s->lock);
 	while (!s->ended) {
-		bale_cond_wait_for(&s->cond, &s->lock, period);
-		if (s->ended || !s->inited || !atomic_load(&s->nr_writers))
+		/* Signalled for other reasons, too. */
+		now = bale_now_ns();
+		if (now < due) {
+			bale_cond_wait_for(&s->cond, &s->lock, due - now);
 			continue;
-		bale_mutex_unlock(&s->lock);
-		if (!bale_session_sync_pages(s))
-			bale_fs_sync(s->fs);
-		bale_mutex_lock(&s->lock);
+		}
+		if (s->inited && atomic_load(&s->nr_writers)) {
+			bale_mutex_unlock(&s->lock);
+			if (!bale_session_sync_pages(s))
+				bale_fs_sync(s->fs);
+			bale_mutex_lock(&s->lock);
+		}
+		due = bale_now_ns() + period;
 	}
 	bale_mutex_unlock(&s->lock);
 	return NULL;
@@ -472,10 +484,10 @@ static int serve(struct bale_session *s)
 static int serve_with_helpers(struct bale_session *s)
 {
 	static void *(*const fns[])(void *) = { ready_thread, sync_thread,
-						bale_seek_thread,
+						bale_pages_thread,
 						signal_thread };
 	static const char *const names[] = { "bale-ready", "bale-sync",
-					     "bale-seek", "bale-signal" };
+					     "bale-pages", "bale-signal" };
 	enum { NR = sizeof(fns) / sizeof(fns[0]) };
 	struct signals g = { .s = s, .loop = pthread_self() };
 	pthread_t threads[NR];

@@ -31,7 +31,7 @@ struct bale_session {
 	struct bale_cond cond;
 	bool inited;   /* lock: INIT was answered */
 	bool ended;    /* lock: the loop is over */
-	struct bale_seek *seeks; /* lock: seek.c */
+	struct bale_paged *paged; /* lock: pages.c */
 	void (*ready)(void *arg);
 	void *ready_arg;
 };
@@ -47,8 +47,9 @@ bool bale_session_inode(fuse_req_t req, fuse_ino_t ino,
 struct bale_cred bale_session_cred(fuse_req_t req);
 
 /* Bookkeeping of handles: what open replies with, and its end. */
-void bale_session_opened(struct bale_session *s, struct fuse_file_info *fi);
-void bale_session_closed(struct bale_session *s,
+void bale_session_opened(struct bale_session *s, struct bale_inode *i,
+			 struct fuse_file_info *fi);
+void bale_session_closed(struct bale_session *s, struct bale_inode *i,
 			 const struct fuse_file_info *fi);
 
 /* What a handle says about itself: libfuse hands fi->flags to open, write and
@@ -62,8 +63,18 @@ static inline bool bale_session_for_writing(const struct fuse_file_info *fi)
  * serves requests. */
 int bale_session_sync_pages(struct bale_session *s);
 
-/* seek.c */
-void *bale_seek_thread(void *session);
+/* pages.c */
+/* A request that waits for the pages that the kernel keeps of a file. */
+struct bale_paged {
+	struct bale_paged *next;
+	fuse_req_t req;
+	fuse_ino_t ino;
+	bool all; /* everything of the mount first, in few large requests */
+	void (*then)(struct bale_paged *p); /* replies; p is freed after it */
+};
+/* Takes over p, the start of a malloc'ed object, unless it fails. */
+int bale_pages_wait(struct bale_session *s, struct bale_paged *p);
+void *bale_pages_thread(void *session);
 
 /* bdi.c: kernel-side limits of this mount, when we may set them. */
 void bale_bdi_tune(const char *mnt);

@@ -43,6 +43,7 @@ struct bale_inode {
 	unsigned int refs;
 	uint64_t nr_lookup;
 	atomic_uint nr_open; /* open handles; read anywhere */
+	atomic_uint nr_writing; /* ... for writing; who opens counts them */
 	int state;
 };
 

@@ -106,6 +106,38 @@ def test_rename_over_without_fsync(rig):
         rig.fsck()
 
 
+def test_rename_over_before_close(rig):
+    """The kernel still has what was written, when the name changes."""
+    rig.mkfs()
+    for n, size in enumerate((9000, 3000000)):
+        rig.mount("commit=60", foreground=True)
+        old, new = b"old%d" % n * 3000, os.urandom(size)
+        with open(rig.path("f"), "wb") as f:
+            f.write(old)
+            f.flush()
+            os.fsync(f.fileno())
+        with open(rig.path("tmp"), "wb") as f:
+            f.write(new)
+            f.flush()
+            os.rename(rig.path("tmp"), rig.path("f"))
+            # Somebody's fsync makes the new name durable.
+            with open(rig.path("other"), "wb") as other:
+                other.write(b"x")
+                other.flush()
+                os.fsync(other.fileno())
+            rig.kill()
+            try:
+                f.close()
+            except OSError:
+                pass
+        rig.mount()
+        with open(rig.path("f"), "rb") as f:
+            got = f.read()
+        assert got in (old, new), (len(got), got[:32])
+        rig.umount()
+        rig.fsck()
+
+
 SHUTDOWN_SYNC, SHUTDOWN_LOG, SHUTDOWN_FORGET = range(3)
 XFS_IOC_GOINGDOWN = 0x8004587d  # its argument does not come through
 GOINGDOWN_TOLD = 0x4004587d
