@@ -2,6 +2,7 @@
 #include "powerloss.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -14,12 +15,14 @@
 
 #include "fs/base/log.h"
 #include "fs/codec/codec.h"
+#include "tools/cmd.h"
 
 enum {
 	LIMIT_S = 120, /* a state that takes longer hangs */
 	SHOWN = 20,
 	TWICE = 5,	  /* one state in so many is recovered, recorded ... */
 	TWICE_STATES = 4, /* ... and cut off again, so many times */
+	FSCK = 4,	  /* one in so many goes through fsck -y first */
 	CACHE = 16 << 20,
 	BALLAST = 60000,
 };
@@ -37,6 +40,7 @@ struct run {
 	char dir[64];
 	unsigned int states, exhausted; /* exhausted: events */
 	unsigned int twice; /* states of a recovery that was cut off */
+	unsigned int fscked;
 };
 
 uint64_t bale_pl_draw(uint64_t n)
@@ -244,6 +248,17 @@ static void remove_tree(const char *dir)
 		bale_pl_must(-errno, dir);
 }
 
+static void show_file(const char *path)
+{
+	FILE *f = failures <= SHOWN ? fopen(path, "r") : NULL;
+	char line[200];
+
+	while (f && fgets(line, sizeof(line), f))
+		fprintf(stderr, "  %s", line);
+	if (f)
+		fclose(f);
+}
+
 static void make_empty(const char *dir)
 {
 	remove_tree(dir);
@@ -251,18 +266,54 @@ static void make_empty(const char *dir)
 		bale_pl_must(-errno, dir);
 }
 
+/* There is nothing to mend, and nothing that mending may take away. */
+static void fsck_state(struct run *run)
+{
+	char out[80], *argv[] = { "fsck.balefs", "-y", run->dir, NULL };
+	int status;
+	pid_t pid;
+
+	snprintf(out, sizeof(out), "%s.fsck", run->dir);
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		bale_pl_must(-errno, "fork");
+	if (!pid) {
+		int fd = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+		alarm(LIMIT_S);
+		dup2(fd, 1);
+		dup2(fd, 2);
+		optind = 0;
+		_exit(bale_cmd_fsck.fn(&bale_cmd_fsck, 3, argv));
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		bale_pl_must(-errno, "wait");
+	run->fscked++;
+	if (WIFEXITED(status) && !WEXITSTATUS(status))
+		return;
+	bale_pl_fail("fsck -y: %s %d", WIFEXITED(status) ? "status" : "signal",
+		     WIFEXITED(status) ? WEXITSTATUS(status) :
+					 WTERMSIG(status));
+	show_file(out);
+}
+
 static void one_state(struct run *run, size_t k, enum bale_rec_mode mode,
 		      uint64_t seed)
 {
 	bool indexed = run->t->with_index && bale_pl_draw(2);
+	bool fscked = bale_pl_draw(FSCK) == 0;
 
 	make_empty(run->dir);
 	bale_pl_must(bale_rec_build(run->dir, k, mode, seed), "build");
 	if (indexed && bale_rec_copy_index(run->dir, k))
 		indexed = false;
-	snprintf(label, sizeof(label), "seed %llu events %zu %s %llu%s",
+	snprintf(label, sizeof(label), "seed %llu events %zu %s %llu%s%s",
 		 (unsigned long long)run->seed, k, mode_names[mode],
-		 (unsigned long long)seed, indexed ? " with index" : "");
+		 (unsigned long long)seed, indexed ? " with index" : "",
+		 fscked ? " after fsck" : "");
+	if (fscked)
+		fsck_state(run);
 	alarm(LIMIT_S);
 	run->t->check(run->dir, k);
 	alarm(0);
@@ -422,10 +473,12 @@ int bale_pl_run(const struct bale_pl_test *t, int argc, char **argv)
 		some_states(&run, from,
 			    *amount ? (unsigned int)atoi(amount) : t->states);
 	printf("%s seed %llu: %zu events, %u states (%u events with all "
-	       "combinations, %u with the index they had, %u cut off twice), "
+	       "combinations, %u with the index they had, %u cut off twice, %u "
+	       "behind fsck), "
 	       "%u failures\n",
 	       t->name, (unsigned long long)run.seed, bale_rec_count(),
-	       run.states, run.exhausted, indexes_used, run.twice, failures);
+	       run.states, run.exhausted, indexes_used, run.twice, run.fscked,
+	       failures);
 	remove_tree(work);
 	bale_rec_free();
 	return failures ? 1 : 0;

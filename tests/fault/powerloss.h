@@ -7,10 +7,11 @@
  *   PROGRAM [SEED [STATES|every [OPS]]]
  *
  * With a number, that many states at random; of some, recovery is recorded and
- * cut off as well. With "every", states behind each
- * single event: every combination of what was not synced, where there are at
- * most BALE_PL_EXHAUSTIVE, else all and nothing of it; and BALE_PL_SAMPLES at
- * random, with torn writes. OPS is the length of the workload, 0 its default.
+ * cut off as well. Some go through fsck -y first, which has nothing to do. With
+ * "every", states behind each single event: every combination of what was not
+ * synced, where there are at most BALE_PL_EXHAUSTIVE, else all and nothing of
+ * it; and BALE_PL_SAMPLES at random, with torn writes. OPS is the length of the
+ * workload, 0 its default.
  *
  * One test at a time, one thread but for what the work itself starts.
  */

@@ -718,8 +718,9 @@ int bale_rec_build(const char *to, size_t k, enum bale_rec_mode mode,
 		r = mkdirat(dir_fd, dirs[i], 0700) ? -errno : 0;
 	if (!r)
 		apply_names(v, &nr, &c);
+	/* Of the index only its opening and its mark are seen here. */
 	for (size_t i = 0; !r && i < nr; i++)
-		if (v[i].used)
+		if (v[i].used && strncmp(v[i].name, "index/", 6))
 			r = build_file(dir_fd, &v[i], &c);
 	if (dir_fd >= 0)
 		close(dir_fd);
