@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/base/clock.h"
 #include "fs/base/fault.h"
@@ -31,6 +32,7 @@ enum {
 	PERCENT = 50,
 	PERCENT_SHORT = 65,
 	/* Without holes nothing else gives space back. */
+	PERCENT_QUIET_NO_PUNCH = 75,
 	PERCENT_SHORT_NO_PUNCH = 95,
 	PASS_IDLE = 64 << 20, /* bytes copied per pass */
 	PASS_MIN = 1 << 20,
@@ -41,6 +43,7 @@ enum {
 	WAKE_MAX = 64 << 20,
 	/* Move, delete, and once more for what lay between two rounds. */
 	ROUNDS = 4,
+	GIVE_WAY_US = 1000,
 	WORTH_APPLYING = 1 << 20,
 };
 
@@ -89,12 +92,24 @@ static bool is_left(struct bale_store *st, void *arg)
 	       left >= t->left;
 }
 
+/* A writer that waits for room comes first. */
+static bool give_way_locked(struct bale_cleaner *c) BALE_REQUIRES(c->lock)
+{
+	if (!atomic_load(&c->waiting))
+		return false;
+	bale_mutex_unlock(&c->lock);
+	usleep(GIVE_WAY_US);
+	bale_mutex_lock(&c->lock);
+	return true;
+}
+
 int bale_cleaner_run(struct bale_store *st, uint64_t target)
 {
 	struct bale_cleaner *c = st->cleaner;
 	struct target t = { target };
 	struct bale_clean_goal goal = { .percent = PERCENT,
 					.tight = true,
+					.yields = true,
 					.enough = target ? is_left : NULL,
 					.arg = &t };
 	bool worked = true;
@@ -111,7 +126,11 @@ int bale_cleaner_run(struct bale_store *st, uint64_t target)
 			r = bale_meta_sync(st->meta, 0);
 		if (!r && target && is_left(st, &t))
 			break;
-		worked |= !round; /* the first does not copy */
+		worked |= !round;	  /* the first does not copy */
+		if (give_way_locked(c)) { /* this one was no whole round */
+			worked = true;
+			round--;
+		}
 	}
 	bale_mutex_unlock(&c->lock);
 	return r;
@@ -229,6 +248,8 @@ static void set_goal_locked(struct bale_store *st, struct bale_cleaner *c,
 	if (bale_space_left(st, &total, &left))
 		return;
 	goal->copy = quiet || eager() ? PASS_IDLE : died;
+	if (quiet && c->no_punch)
+		goal->percent = PERCENT_QUIET_NO_PUNCH;
 	if (left >= total / 10 || left >= SHORT_MAX)
 		return;
 	goal->tight = true;

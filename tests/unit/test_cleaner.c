@@ -496,6 +496,43 @@ static void test_room_is_enough(void **state)
 	assert_true(s.segments_freed >= 3);
 }
 
+static uint64_t clean_ns;
+
+static void *clean_slowly(void *arg)
+{
+	uint64_t start = bale_now_ns();
+
+	(void)arg;
+	assert_int_equal(0, bale_cleaner_run(fix_st, 0));
+	clean_ns = bale_now_ns() - start;
+	return NULL;
+}
+
+/* Who was told to clean all makes way for a writer between two segments. */
+static void test_writers_come_first(void **state)
+{
+	struct bale_cleaner_stats s;
+	pthread_t t;
+
+	(void)state;
+	add_all(FIX_EXTENT);
+	reopen_no_punch();
+	for (int i = 0; i < NR; i++)
+		if (i % 3)
+			fix_unref(ids[i]);
+	fix_sync();
+	assert_int_equal(0, bale_fault_arm("io.pread:1+:delay=25"));
+	assert_int_equal(0, pthread_create(&t, NULL, clean_slowly, NULL));
+	usleep(150000);
+	tries_left = 0;
+	assert_int_equal(0, bale_cleaner_make_room(fix_st, try_some, 4711));
+	pthread_join(t, NULL);
+	bale_fault_clear();
+	bale_cleaner_stats(fix_st, &s);
+	assert_true(s.segments_freed >= 3); /* and went on */
+	assert_true(s.wait_max_ns < clean_ns * 3 / 4);
+}
+
 /* ---- the moment between a death and its being told ---- */
 
 static struct bale_io_ops late_ops;
@@ -672,6 +709,7 @@ int main(void)
 		T(test_small_extents_are_copied),
 		T(test_deaths_wake_it),
 		T(test_room_is_enough),
+		T(test_writers_come_first),
 		T(test_death_is_seen_early),
 		T(test_killed_anywhere),
 		T(test_read_only_cleans_nothing),
