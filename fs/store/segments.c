@@ -163,6 +163,9 @@ static int create_locked(struct bale_store *st, char name[32], int *ret_fd)
 	struct bale_segs *s = st->segs;
 	int r;
 
+	/* Rows have no room for more; two will do for a second try. */
+	if (s->next_no >= UINT32_MAX)
+		return -ENOSPC;
 	bale_seg_name(name, s->next_no);
 	r = BALE_IO(st->io)->open(st->io, name, FLAGS, ret_fd);
 	if (r != -EEXIST)

@@ -381,6 +381,34 @@ static void test_stray_files(void **state)
 	assert_int_equal(0, access(below, F_OK));
 }
 
+/* An extent's row has 32 bits for the segment: one more would be another one.
+ */
+static void test_numbers_end(void **state)
+{
+	struct bale_extent_row row;
+	uint64_t a = fix_add(FIX_EXTENT), id;
+	char path[192];
+
+	(void)state;
+	for (int i = 0; i < 12; i++)
+		fix_add(FIX_EXTENT);
+	fix_close();
+	fix_seg_path(path, UINT32_MAX);
+	fix_write_at(path, 0, "x", 1);
+	fix_open();
+	for (int i = 0; i < 20; i++)
+		if (!fix_append(FIX_EXTENT, &id, &row)) {
+			fix_stage(id, &row);
+			assert_int_equal(0, fix_check(id));
+		}
+	assert_int_equal(-ENOSPC, fix_append(FIX_EXTENT, &id, &row));
+	assert_int_equal(-ENOSPC, bale_space_reserve(fix_st, 8 << 20));
+	fix_reopen();
+	assert_int_equal(0, fix_check(a));
+	id = fix_add(FIX_EXTENT);
+	assert_int_equal(0, fix_check(id));
+}
+
 static void test_missing_segment(void **state)
 {
 	uint64_t a = fix_add(FIX_EXTENT), b = 0;
@@ -519,6 +547,7 @@ int main(void)
 		T(test_crash_drops_uncommitted),
 		T(test_crash_keeps_committed),
 		T(test_stray_files),
+		T(test_numbers_end),
 		T(test_missing_segment),
 		T(test_append_fails_once),
 		T(test_failed_sync_is_final),
