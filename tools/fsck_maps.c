@@ -101,13 +101,13 @@ static int check_map(const void *key, size_t key_len, const void *val,
 		m->stored = m->end = 0;
 	}
 	i = bale_fsck_inode(m->f, m->ino);
-	if (i && i->type != DT_REG)
-		return bale_fsck_problem(m->f, BALE_FSCK_map,
-					 "inode %" PRIu64 " is no regular file "
-					 "and has an extent map",
-					 m->ino) ?
-			       drop_row(m, key, key_len) :
-			       0;
+	/* While it stays, what it names is in use. */
+	if (i && i->type != DT_REG &&
+	    bale_fsck_problem(m->f, BALE_FSCK_map,
+			      "inode %" PRIu64 " is no regular file and has an "
+			      "extent map",
+			      m->ino))
+		return drop_row(m, key, key_len);
 	for (size_t n = 0; n < val_len / 8; n++) {
 		le64 id;
 

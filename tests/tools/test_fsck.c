@@ -455,6 +455,29 @@ static void map_of_a_directory(void **state)
 	told_and_mended(x, "is no regular file and has an extent map");
 }
 
+/* -p leaves the map, and so what it names: it may be all that is left of a
+ * file. */
+static void map_of_a_directory_keeps_its_extents(void **state)
+{
+	struct fx *x = *state;
+	be64 from[2] = { be64_put(x->file), be64_put(0) };
+	be64 to[2] = { be64_put(x->empty), be64_put(0) };
+	le64 map[2] = { le64_put(x->ext[0]), le64_put(x->ext[1]) };
+	struct bale_extent_row row;
+
+	fx_del(x, BALE_TABLE_map, from, 16);
+	fx_put(x, BALE_TABLE_map, to, 16, map, sizeof(map));
+	fx_close(x);
+	assert_int_equal(fx_fsck(x, "-p -f") & 4, 4);
+	fx_open(x);
+	for (int k = 0; k < 2; k++)
+		assert_int_equal(bale_meta_extent(x->m, x->ext[k], &row), 0);
+	fx_close(x);
+	expect(x, "-y", 1, "is no regular file and has an extent map");
+	expect(x, "-n", 0, "clean");
+	fx_open(x);
+}
+
 static void segment_usage_wrong(void **state)
 {
 	struct fx *x = *state;
@@ -544,6 +567,7 @@ int main(void)
 		T(extent_in_no_map),
 		T(map_names_a_missing_extent),
 		T(map_of_a_directory),
+		T(map_of_a_directory_keeps_its_extents),
 		T(segment_usage_wrong),
 		T(payload_damaged),
 		T(bale_header_damaged),
