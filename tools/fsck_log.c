@@ -275,9 +275,11 @@ int bale_fsck_log_cut(struct bale_fsck *f)
 	if (r)
 		return r;
 	r = bale_raw_list(io, "log", &no, &nr);
+	/* The last one stays, be it of zeros only: the log begins with it when
+	 * the checkpoint does. */
 	for (size_t k = nr; k-- && !r && no[k] >= last;)
-		r = no[k] == last && keep ? cut_file(io, last, keep, size) :
-					    move_aside(io, no[k]);
+		r = no[k] == last ? cut_file(io, last, keep, size) :
+				    move_aside(io, no[k]);
 	bale_io_close(io);
 	return r;
 }

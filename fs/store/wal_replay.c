@@ -415,8 +415,9 @@ int bale_wal_start(struct bale_wal *w, struct bale_wal_position at)
 	w->whole = at.lsn;
 	w->fd_file = at.lsn / w->file_size;
 	/* A file filled to its last byte: the end is the next one's start,
-	 * which is made when a record goes there. */
-	if (at.lsn && at.lsn % w->file_size == 0)
+	 * which is made when a record goes there. The full one may be gone
+	 * where the next is there. */
+	if (at.lsn && at.lsn % w->file_size == 0 && !exists(&rd, w->fd_file))
 		w->fd_file--;
 	r = BALE_IO(w->st->io)->list(w->st->io, "log", find_spare,
 				     &w->have_spare);

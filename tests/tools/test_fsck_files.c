@@ -313,6 +313,50 @@ static void log_damaged_before_checkpoints_end(void **state)
 	assert_int_equal(fx_lookup(x, 1, "file"), x->file);
 }
 
+static void add_to_log(struct fx *x, size_t len)
+{
+	uint8_t key[16], *val = calloc(1, len);
+	be64 k = be64_put(x->file);
+
+	memcpy(key, &k, 8);
+	memcpy(key + 8, "user.b", 6);
+	assert_non_null(val);
+	fx_put(x, BALE_TABLE_xattr, key, 14, val, len);
+	assert_int_equal(bale_meta_sync(x->m, 0), 0);
+	free(val);
+}
+
+/* A checkpoint that begins with a log file, whose first record is damaged;
+ * files before it are not needed. */
+static void log_damaged_at_a_files_start(void **state)
+{
+	enum { FILE_SIZE = 1 << 20, HEADS = 64 + 8 + 14 };
+	struct fx *x = *state;
+	struct bale_meta_stats s;
+
+	do { /* to its last byte */
+		size_t left;
+
+		assert_int_equal(bale_meta_sync(x->m, 0), 0);
+		bale_meta_stats(x->m, &s);
+		left = FILE_SIZE - s.log_end;
+		add_to_log(x, left > 62000 ? 30000 : left - HEADS);
+		bale_meta_stats(x->m, &s);
+	} while (s.log_end < FILE_SIZE);
+	assert_int_equal(s.log_end, FILE_SIZE);
+	assert_int_equal(bale_meta_checkpoint(x->m), 0);
+	add_to_log(x, 10);
+	add_to_log(x, 20);
+	fx_close(x);
+	fx_remove(x, log0);
+	fx_flip(x, "log/0000000000000001", 70);
+	fx_remove(x, "index");
+	expect(x, "-y", 1, "log: damaged at 0x100000");
+	expect(x, "-n", 0, "clean");
+	check_content(x);
+	fx_open(x);
+}
+
 static void log_damaged_index_gone(void **state)
 {
 	struct fx *x = *state;
@@ -477,6 +521,7 @@ int main(void)
 		T(index_that_cannot_be_rebuilt_is_kept),
 		T(index_not_opened_is_kept),
 		T(log_damaged_before_checkpoints_end),
+		T(log_damaged_at_a_files_start),
 		T(log_damaged_index_gone),
 		T(checkpoint_damaged),
 		T(all_metadata_gone),
