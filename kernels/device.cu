@@ -186,9 +186,11 @@ struct bale_chunks chunks_of(const Call &call, size_t nr,
 	c.dst_len = dst_len;
 	c.status = status;
 	c.max_chunk = call.max_chunk;
-	c.temp = call.codec_len ? static_cast<uint8_t *>(temp) + call.codec_at :
-				  nullptr;
-	c.temp_len = call.codec_len;
+	/* Lengths are found without any. */
+	if (temp && call.codec_len) {
+		c.temp = static_cast<uint8_t *>(temp) + call.codec_at;
+		c.temp_len = call.codec_len;
+	}
 	c.stream = static_cast<cudaStream_t>(stream);
 	return c;
 }
