@@ -295,6 +295,7 @@ static int reserve_all(struct bale_inode *i, uint64_t off, size_t len)
 	struct bale_fs *fs = i->fs;
 	uint64_t end = off + len, need = 0;
 	uint64_t size = end > i->row.size ? end : i->row.size;
+	int r;
 
 	for (uint64_t no = bale_ext_no(fs, off); no <= bale_ext_no(fs, end - 1);
 	     no++) {
@@ -313,10 +314,10 @@ static int reserve_all(struct bale_inode *i, uint64_t off, size_t len)
 	}
 	if (!need)
 		return 0;
-	if (bale_space_reserve(fs->store, need))
-		return -ENOSPC;
-	i->data->budget = need;
-	return 0;
+	r = bale_space_reserve(fs->store, need);
+	if (!r)
+		i->data->budget = need;
+	return r;
 }
 
 static void release_budget(struct bale_inode *i)

@@ -897,6 +897,18 @@ static void damaged_map_row_does_not_stop_a_cut(void **state)
 	expect_zeros(g, EXTENT, 64ull * EXTENT);
 }
 
+/* Whatever hindered a write of several extents, it was called a full disk. */
+static void refusal_tells_its_reason(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(bale_fault_arm("segment.insert:1+:ENOMEM"), 0);
+	assert_int_equal(put(g->i, g->a, 3 * EXTENT, 0), -ENOMEM);
+	bale_fault_clear();
+	assert_int_equal(put(g->i, g->a, 3 * EXTENT, 0), 0);
+	expect(g, g->i, g->a, 3 * EXTENT, 0);
+}
+
 static void limits(void **state)
 {
 	struct rig *g = *state;
@@ -956,6 +968,7 @@ int main(void)
 		T(deleted_file_keeps_no_space),
 		T(damaged_map_row_hurts_its_file_only),
 		T(damaged_map_row_does_not_stop_a_cut),
+		T(refusal_tells_its_reason),
 		T(limits),
 		T(memory_stays_bounded),
 	};
