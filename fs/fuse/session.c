@@ -462,6 +462,24 @@ static int open_fs(struct bale_session *s)
 	return err;
 }
 
+static void *exit_thread(void *arg)
+{
+	pthread_exit(arg);
+}
+
+/*
+ * libfuse ends its threads with pthread_cancel(), which loads a library when
+ * first used, and ends the process when there is no memory for it. What
+ * pthread_exit() loads is the same.
+ */
+static void load_unwinder(void)
+{
+	pthread_t t;
+
+	if (!bale_thread_start(&t, "bale-unwinder", exit_thread, NULL))
+		pthread_join(t, NULL);
+}
+
 static int serve(struct bale_session *s)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
@@ -472,6 +490,7 @@ static int serve(struct bale_session *s)
 		return -ENOMEM;
 	if (!nr)
 		nr = 8 + 4 * (unsigned int)sysconf(_SC_NPROCESSORS_ONLN);
+	load_unwinder();
 	fuse_loop_cfg_set_clone_fd(config, 1);
 	fuse_loop_cfg_set_max_threads(config, nr);
 	fuse_loop_cfg_set_idle_threads(config, nr);
