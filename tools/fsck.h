@@ -124,6 +124,7 @@ static_assert(sizeof(struct bale_fsck_extent) == 24, "fsck memory bound");
 struct bale_fsck_segment {
 	uint64_t segment, live;
 	uint64_t end; /* of the last extent in it */
+	bool used;    /* a slot of the hash */
 };
 
 struct bale_fsck_damage {
@@ -151,13 +152,13 @@ struct bale_fsck {
 	struct bale_fsck_extent *extents;
 	size_t nr_extents, cap_extents;
 	struct bale_fsck_segment *segments;
-	size_t nr_segments, cap_segments;
+	size_t nr_segments, cap_segments; /* cap: slots, a power of two */
 	uint64_t max_ino, max_extent;
 	bool super_mend[2];
 	uint64_t *bad_ckpts;
 	size_t nr_bad_ckpts;
 	bool log_damaged, index_only; /* log cannot make the index again */
-	uint64_t log_end; /* up to where the log is good */
+	uint64_t log_end;	      /* up to where the log is good */
 
 	/* what was found */
 	struct bale_fsck_damage *damage;

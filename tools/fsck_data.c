@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/base/log.h"
 #include "fs/codec/codec.h"
 #include "tools/cmd.h"
 #include "tools/fsck.h"
@@ -91,7 +92,9 @@ static int batch_run(struct batch *b)
 	size_t nr;
 	int r = 0;
 
+	bale_log_quiet(true); /* told below, but for the many of one kind */
 	bale_store_read_many(b->f->st, b->items, b->nr);
+	bale_log_quiet(false);
 	nr = make_jobs(b);
 	if (nr)
 		r = bale_engine_run(b->engine, b->jobs, nr);

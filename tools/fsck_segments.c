@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "fs/base/log.h"
 #include "fs/base/mem.h"
 #include "tools/cmd.h"
 #include "tools/fsck.h"
@@ -102,7 +103,10 @@ static int place_extent(struct bale_fsck *f, struct bale_fsck_extent *e,
 	if (r || !stored)
 		return r ? r : -ENOMEM;
 	e->state |= BALE_FSCK_PLACED; /* once */
-	if (bale_store_read(f->st, &row, stored)) {
+	bale_log_quiet(true);
+	r = bale_store_read(f->st, &row, stored);
+	bale_log_quiet(false);
+	if (r) {
 		bale_fsck_problem(f, BALE_FSCK_data,
 				  "extent %" PRIu64 " (segment %u, byte %u): "
 				  "damaged",
@@ -215,7 +219,7 @@ static int check_all_usage(struct bale_fsck *f)
 {
 	int r = f->preen || f->yes ? bale_meta_sync(f->m, 0) : 0;
 
-	for (size_t k = 0; k < f->nr_segments; k++)
+	for (size_t k = 0; k < f->cap_segments; k++)
 		f->segments[k].live = 0;
 	bale_fsck_phase(f, "segment usage", f->nr_extents);
 	if (!r)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fsck_state.c - the two sorted arrays: inodes and extents. */
+/* fsck_state.c - the sorted arrays of inodes and extents, and the segments. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,28 +124,48 @@ int bale_fsck_extent_push(struct bale_fsck *f, const struct bale_fsck_extent *e)
 	return r;
 }
 
+/* A hash: rows of a forged store may name any of 2^32, in any order. */
+static struct bale_fsck_segment *segment_slot(struct bale_fsck_segment *slots,
+					      size_t cap, uint64_t segment)
+{
+	uint64_t h = segment * 0x9e3779b97f4a7c15u;
+	size_t k = (size_t)(h >> 32) & (cap - 1);
+
+	while (slots[k].used && slots[k].segment != segment)
+		k = (k + 1) & (cap - 1);
+	return &slots[k];
+}
+
+static int grow_segments(struct bale_fsck *f)
+{
+	size_t cap = f->cap_segments ? 2 * f->cap_segments : 1024;
+	struct bale_fsck_segment *slots = calloc(cap, sizeof(*slots));
+
+	if (!slots)
+		return -ENOMEM;
+	for (size_t k = 0; k < f->cap_segments; k++)
+		if (f->segments[k].used)
+			*segment_slot(slots, cap, f->segments[k].segment) =
+				f->segments[k];
+	free(f->segments);
+	f->segments = slots;
+	f->cap_segments = cap;
+	return 0;
+}
+
 struct bale_fsck_segment *bale_fsck_segment(struct bale_fsck *f,
 					    uint64_t segment)
 {
 	struct bale_fsck_segment *s;
-	size_t lo = 0, hi = f->nr_segments;
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (f->segments[mid].segment < segment)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (lo < f->nr_segments && f->segments[lo].segment == segment)
-		return &f->segments[lo];
-	if (grow(&f->segments, f->nr_segments, &f->cap_segments, sizeof(*s)))
+	if (2 * (f->nr_segments + 1) > f->cap_segments && grow_segments(f))
 		return NULL;
-	s = &f->segments[lo];
-	memmove(s + 1, s, (f->nr_segments - lo) * sizeof(*s));
-	f->nr_segments++;
-	*s = (struct bale_fsck_segment){ .segment = segment };
+	s = segment_slot(f->segments, f->cap_segments, segment);
+	if (!s->used) {
+		*s = (struct bale_fsck_segment){ .segment = segment,
+						 .used = true };
+		f->nr_segments++;
+	}
 	return s;
 }
 

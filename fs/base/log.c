@@ -9,10 +9,16 @@
 static enum bale_log_level max_level = BALE_LOG_INFO;
 static const char *log_name = "balefs";
 static bool use_syslog;
+static _Thread_local bool quiet;
 
 void bale_log_set_level(enum bale_log_level level)
 {
 	max_level = level;
+}
+
+void bale_log_quiet(bool on)
+{
+	quiet = on;
 }
 
 void bale_log_set_name(const char *name)
@@ -33,7 +39,7 @@ void bale_log(enum bale_log_level level, const char *fmt, ...)
 	char line[1024];
 	va_list ap;
 
-	if (level > max_level)
+	if (quiet || level > max_level)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);

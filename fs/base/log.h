@@ -7,6 +7,8 @@
 #ifndef BALE_BASE_LOG_H
 #define BALE_BASE_LOG_H
 
+#include <stdbool.h>
+
 #include "balefs/compiler.h"
 
 enum bale_log_level {
@@ -20,6 +22,9 @@ void bale_log(enum bale_log_level level, const char *fmt, ...)
 	BALE_PRINTF(2, 3);
 /* Default: INFO. Set before threads start. */
 void bale_log_set_level(enum bale_log_level level);
+/* Nothing from this thread while it is on: its caller tells, in fewer lines,
+ * what many failures of one kind come to. */
+void bale_log_quiet(bool on);
 /* Prefix of stderr lines, e.g. "fsck.balefs"; static storage. */
 void bale_log_set_name(const char *name);
 void bale_log_to_syslog(void);
