@@ -65,7 +65,15 @@ int bale_recompress_failed(struct bale_recompress *r, const char *path, int err)
 	return 0;
 }
 
-static int one_file(const char *path)
+/* Gone since its folder was listed: nothing to do. */
+static bool has_vanished(const char *path, const struct FTW *ftw)
+{
+	struct stat st;
+
+	return ftw->level > 0 && lstat(path, &st) && errno == ENOENT;
+}
+
+static int one_file(const char *path, const struct FTW *ftw)
 {
 	struct bale_ioc_recompress x = { .codec = run.policy.codec,
 					 .level = run.policy.level,
@@ -73,8 +81,13 @@ static int one_file(const char *path)
 	bale_autoclose int fd =
 		open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-	if (fd < 0 || ioctl(fd, BALE_IOC_RECOMPRESS, &x))
-		return bale_recompress_failed(&run, path, errno);
+	if (fd < 0 || ioctl(fd, BALE_IOC_RECOMPRESS, &x)) {
+		int err = errno;
+
+		return has_vanished(path, ftw) ?
+			       0 :
+			       bale_recompress_failed(&run, path, err);
+	}
 	run.files++;
 	run.before += x.before;
 	run.after += x.after;
@@ -88,12 +101,13 @@ static int one_file(const char *path)
 static int walk(const char *path, const struct stat *st, int flag,
 		struct FTW *ftw)
 {
-	(void)ftw;
 	if (stopped)
 		return 1;
 	if (flag == FTW_DNR || flag == FTW_NS)
-		return bale_recompress_failed(&run, path, EACCES);
-	return flag == FTW_F && S_ISREG(st->st_mode) ? one_file(path) : 0;
+		return has_vanished(path, ftw) ?
+			       0 :
+			       bale_recompress_failed(&run, path, EACCES);
+	return flag == FTW_F && S_ISREG(st->st_mode) ? one_file(path, ftw) : 0;
 }
 
 static void report(void)

@@ -163,6 +163,18 @@ int bale_codec_policy_parse(const char *text, struct bale_codec_policy *ret)
 	return 0;
 }
 
+bool bale_codec_policy_valid(struct bale_codec_policy p)
+{
+	if (p.codec == BALE_CODEC_auto)
+		return !p.level && !p.filter;
+	if (p.codec >= BALE_CODEC_NR || p.codec == BALE_CODEC_fill ||
+	    !codecs[p.codec])
+		return false;
+	if (p.level && (!codec_levels[p.codec] || !has_level(p.codec, p.level)))
+		return false;
+	return !p.filter || bale_codec_known(p.codec, p.filter);
+}
+
 void bale_codec_policy_text(struct bale_codec_policy p, char *buf, size_t cap)
 {
 	char level[8] = "";

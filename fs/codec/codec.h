@@ -26,6 +26,8 @@ bool bale_codec_known(unsigned int codec, unsigned int filter);
  * anything else, -EOPNOTSUPP for a reserved codec this build has no encoder
  * for. */
 int bale_codec_policy_parse(const char *text, struct bale_codec_policy *ret);
+/* One that a text could say; what comes as a struct may be anything. */
+bool bale_codec_policy_valid(struct bale_codec_policy p);
 /* The inverse; writes at most cap bytes with the NUL. */
 void bale_codec_policy_text(struct bale_codec_policy p, char *buf, size_t cap);
 

@@ -224,6 +224,7 @@ static int do_recompress(struct call *c)
 {
 	struct bale_ioc_recompress *r = &c->out.recompress;
 	uid_t uid = fuse_req_ctx(c->req)->uid;
+	struct bale_codec_policy p;
 	struct bale_inode_row row;
 
 	if (c->in_size < sizeof(*r))
@@ -232,16 +233,13 @@ static int do_recompress(struct call *c)
 	bale_inode_attr(c->i, &row);
 	if (uid != 0 && uid != row.uid)
 		return -EPERM;
-	if (!S_ISREG(row.mode) ||
-	    (r->filter && !bale_codec_known(r->codec, r->filter)))
+	p = (struct bale_codec_policy){ .codec = r->codec,
+					.level = r->level,
+					.filter = r->filter };
+	if (!S_ISREG(row.mode) || !bale_codec_policy_valid(p))
 		return -EINVAL;
 	c->out_size = sizeof(*r);
-	return bale_file_recompress(
-		c->i,
-		(struct bale_codec_policy){ .codec = r->codec,
-					    .level = r->level,
-					    .filter = r->filter },
-		&r->before, &r->after);
+	return bale_file_recompress(c->i, p, &r->before, &r->after);
 }
 
 static int do_clean(struct call *c)

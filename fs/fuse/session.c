@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -23,11 +24,7 @@
 
 extern char **environ;
 
-enum {
-	MAX_WRITE = 1 << 20, /* the most that the kernel sends at once */
-	KICK_MS = 50,
-	IDLE_WAIT_MS = 3000,
-};
+enum { MAX_WRITE = 1 << 20 }; /* the most that the kernel sends at once */
 static const uint64_t default_commit_ns = 5000000000u;
 
 bool bale_session_inode(fuse_req_t req, fuse_ino_t ino,
@@ -288,119 +285,6 @@ static void *sync_thread(void *arg)
 	return NULL;
 }
 
-struct signals {
-	struct bale_session *s;
-	pthread_t loop; /* the thread in fuse_session_loop_mt() */
-	atomic_bool detached;
-};
-
-static bool is_over(struct bale_session *s, uint64_t wait_ms)
-{
-	bool ended;
-
-	bale_mutex_lock(&s->lock);
-	if (!s->ended && wait_ms)
-		bale_cond_wait_for(&s->cond, &s->lock, wait_ms * 1000000);
-	ended = s->ended;
-	bale_mutex_unlock(&s->lock);
-	return ended;
-}
-
-/*
- * Until the kernel waits for no answer: what it sent is then with us. syncfs()
- * alone need not wait for a FUSE filesystem's pages.
- */
-static void wait_idle(const struct bale_mount_info *m)
-{
-	char path[64], text[16] = "";
-
-	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/waiting",
-		 m->dev_minor);
-	for (int n = 0; n < IDLE_WAIT_MS / KICK_MS; n++) {
-		bale_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-		/* Where nobody can tell, a second must do. */
-		if (fd < 0 && n * KICK_MS >= 1000)
-			return;
-		if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 &&
-		    !strcmp(text, "0\n"))
-			return;
-		usleep(KICK_MS * 1000);
-	}
-}
-
-/*
- * Asked to end: unmount while requests are still served, because the kernel
- * writes its dirty pages out first. A mount in use is detached after that.
- */
-static void stop(struct signals *g)
-{
-	struct bale_session *s = g->s;
-	bale_autofree struct bale_mount_info *m = malloc(sizeof(*m));
-	int err = bale_mounts_unmount(s->mnt, false, false);
-
-	if (err) {
-		bale_warn("%s: %s; detached, whoever still uses it gets "
-			  "errors", s->mnt, strerror(-err));
-		bale_session_sync_pages(s);
-		if (m && !bale_mounts_at(s->mnt, m))
-			wait_idle(m);
-		/* From here on the loop may end and take the session along. */
-		g->detached = true;
-		fuse_session_exit(s->se);
-		/* Forced: whatever still waits for the kernel is let go. */
-		if (bale_mounts_unmount(s->mnt, true, true))
-			bale_mounts_unmount(s->mnt, true, false);
-	}
-	/* The loop's thread may be about to sleep: kick until it is out. */
-	while (!is_over(s, KICK_MS))
-		if (g->detached)
-			pthread_kill(g->loop, SIGUSR2);
-}
-
-static void *signal_thread(void *arg)
-{
-	struct signals *g = arg;
-	sigset_t set;
-	int sig;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
-	while (!sigwait(&set, &sig)) {
-		if (is_over(g->s, 0))
-			break;
-		if (sig == SIGUSR1)
-			continue;
-		bale_info("signal %d: unmounting %s", sig, g->s->mnt);
-		stop(g);
-		break;
-	}
-	return NULL;
-}
-
-static void no_action(int sig)
-{
-	(void)sig;
-}
-
-static void block_signals(void)
-{
-	struct sigaction kick = { .sa_handler = no_action };
-	sigset_t set;
-
-	signal(SIGPIPE, SIG_IGN);
-	sigaction(SIGUSR2, &kick, NULL); /* no SA_RESTART: it must interrupt */
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
 /* ---- the session ---- */
 
 static int add_args(const struct bale_session *s, struct fuse_args *args)
@@ -500,22 +384,35 @@ static int serve(struct bale_session *s)
 	return err < 0 ? err : 0;
 }
 
+/* The kernel's side is closed: a thread that waits for an answer of the mount
+ * gets an error instead of waiting for ever. The number stays taken, since the
+ * session is still used by who answers late. */
+static void close_device(struct fuse_session *se)
+{
+	int fd = fuse_session_fd(se), nothing = eventfd(0, EFD_CLOEXEC);
+
+	if (fd >= 0 && nothing >= 0)
+		dup2(nothing, fd);
+	if (nothing >= 0)
+		close(nothing);
+}
+
 static int serve_with_helpers(struct bale_session *s)
 {
 	static void *(*const fns[])(void *) = { ready_thread, sync_thread,
 						bale_pages_thread,
-						signal_thread };
+						bale_signals_thread };
 	static const char *const names[] = { "bale-ready", "bale-sync",
 					     "bale-pages", "bale-signal" };
 	enum { NR = sizeof(fns) / sizeof(fns[0]) };
-	struct signals g = { .s = s, .loop = pthread_self() };
+	struct bale_signals g = { .s = s, .loop = pthread_self() };
 	pthread_t threads[NR];
 	unsigned int nr = 0;
 	int err = 0;
 
 	for (; nr < NR && !err; nr += !err)
 		err = bale_thread_start(&threads[nr], names[nr], fns[nr],
-					fns[nr] == signal_thread ? (void *)&g :
+					fns[nr] == bale_signals_thread ? (void *)&g :
 								   (void *)s);
 	if (!err)
 		err = serve(s);
@@ -530,12 +427,11 @@ static int serve_with_helpers(struct bale_session *s)
 		err = 0;
 	else
 		fuse_session_unmount(s->se);
-	/* Closes the kernel's side: a thread that waits for an answer of the
-	 * mount gets an error instead of waiting for ever. */
-	fuse_session_destroy(s->se);
-	s->se = NULL;
+	close_device(s->se);
 	while (nr)
 		pthread_join(threads[--nr], NULL);
+	fuse_session_destroy(s->se);
+	s->se = NULL;
 	return err;
 }
 
@@ -573,7 +469,7 @@ int bale_session_run(const char *store, const char *mnt,
 	};
 	int err, close_err;
 
-	block_signals();
+	bale_signals_block();
 	/* Writing our pages out must not wait for us to write pages out. */
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 	err = open_fs(&s);

@@ -76,6 +76,17 @@ struct bale_paged {
 int bale_pages_wait(struct bale_session *s, struct bale_paged *p);
 void *bale_pages_thread(void *session);
 
+/* signals.c */
+struct bale_signals {
+	struct bale_session *s;
+	pthread_t loop; /* the thread in fuse_session_loop_mt() */
+	atomic_bool detached;
+};
+/* SIGTERM and its like wait for the thread, which ends by SIGUSR1 as soon as
+ * the session has ended. Before any thread is made. */
+void bale_signals_block(void);
+void *bale_signals_thread(void *signals);
+
 /* bdi.c: kernel-side limits of this mount, when we may set them. */
 void bale_bdi_tune(const char *mnt);
 

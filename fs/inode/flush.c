@@ -11,7 +11,8 @@
 
 struct bale_flush_batch *bale_flush_batch_new(struct bale_flush *fl)
 {
-	struct bale_flush_batch *b = calloc(1, sizeof(*b));
+	struct bale_flush_batch *b =
+		bale_fault("flush.memory") ? NULL : calloc(1, sizeof(*b));
 
 	if (!b)
 		return NULL;

@@ -132,15 +132,17 @@ int bale_file_fsync(struct bale_inode *i, bool data_only)
 	return r ? -EIO : 0;
 }
 
-void bale_file_order_before_commit_locked(struct bale_inode *i)
+int bale_file_order_before_commit_locked(struct bale_inode *i)
 {
+	int r;
+
 	if (i->fs->o.read_only || !i->data)
-		return;
-	/* What fails here fails the store, and with it the caller's commit. */
-	if (bale_flush_settle_locked(i) || !i->data->nr_dirty)
-		return;
-	if (bale_patch_stage_locked(i, NULL) == -EAGAIN)
-		bale_flush_inode_locked(i);
+		return 0;
+	r = bale_flush_settle_locked(i);
+	if (r || !i->data->nr_dirty)
+		return r;
+	r = bale_patch_stage_locked(i, NULL);
+	return r == -EAGAIN ? bale_flush_inode_locked(i) : r;
 }
 
 void bale_file_flush_hint(struct bale_inode *i)

@@ -203,8 +203,9 @@ int bale_file_fsync(struct bale_inode *i, bool data_only);
 /* Writer closed: start writing out what is dirty (no waiting). */
 void bale_file_flush_hint(struct bale_inode *i);
 /* rename-over/link of an inode with unwritten data: it is written out before
- * the commit that holds the name (promise 2). Lock held. */
-void bale_file_order_before_commit_locked(struct bale_inode *i);
+ * the commit that holds the name (promise 2), which must not be made when this
+ * fails. Lock held. */
+int bale_file_order_before_commit_locked(struct bale_inode *i);
 /* Forget unwritten data of an inode without names. Takes the lock. */
 void bale_file_drop_dirty(struct bale_inode *i);
 /* Free everything of an inode whose last link and reference went. */

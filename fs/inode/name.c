@@ -204,7 +204,7 @@ int bale_dir_link(struct bale_inode *i, struct bale_inode *dir,
 	bale_rwlock_wrlock(&i->lock);
 	r = check_link(i, dir, &n);
 	if (!r && S_ISREG(i->row.mode) && !i->row.nlink)
-		bale_file_order_before_commit_locked(i);
+		r = bale_file_order_before_commit_locked(i);
 	if (!r)
 		r = commit_link(i, dir, &n);
 	bale_rwlock_unlock(&i->lock);

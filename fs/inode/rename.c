@@ -370,12 +370,15 @@ static int get_inodes(struct move *m)
 
 /* Write-new, rename: whoever finds the name after a crash finds the old whole
  * content or the new one; and a name that is new never shows an empty file. */
-static void order_content(struct move *m)
+static int order_content(struct move *m)
 {
+	int r = 0;
+
 	if (S_ISREG(m->from.inode->row.mode))
-		bale_file_order_before_commit_locked(m->from.inode);
-	if (m->flags & RENAME_EXCHANGE && S_ISREG(m->to.inode->row.mode))
-		bale_file_order_before_commit_locked(m->to.inode);
+		r = bale_file_order_before_commit_locked(m->from.inode);
+	if (!r && m->flags & RENAME_EXCHANGE && S_ISREG(m->to.inode->row.mode))
+		r = bale_file_order_before_commit_locked(m->to.inode);
+	return r;
 }
 
 /* A forged store may have it: an entry that is one of the directories, which
@@ -410,7 +413,7 @@ static int move_locked(struct move *m)
 	lock_inodes(m, true);
 	r = check_move(m);
 	if (!r)
-		order_content(m);
+		r = order_content(m);
 	BALE_FAULT_POINT("rename.ordered");
 	if (!r)
 		r = commit_move(m);

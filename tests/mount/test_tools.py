@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import sys
 import time
 
@@ -114,6 +115,30 @@ def test_recompress(rig):
     s = json.loads(tool("stats", "--json", rig.store))
     assert {c["codec"] for c in s["codecs"]} == {"zstd", "lz4"}
     assert "clean" in tool("fsck", "-n", "--deep", rig.store)
+
+
+def test_recompress_of_a_live_tree(rig):
+    """Files that vanish while it walks are no failures."""
+    rig.start(opts="codec=raw")
+    end = threading.Event()
+
+    def churn():
+        n = 0
+        while not end.is_set():
+            n += 1
+            write(rig, f"{n % 40:02}", text(3000))
+            os.unlink(rig.path(f"{(n + 20) % 40:02}")) if n > 20 else None
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for n in range(120):
+            codec = ("lz4", "zstd:1")[n % 2]
+            tool("recompress", "--codec", codec, rig.mnt)
+    finally:
+        end.set()
+        thread.join()
+    assert "No such" in tool("recompress", rig.path("none"), ok=(1,))
 
 
 def test_dump_is_json(rig):

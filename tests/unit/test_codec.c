@@ -864,6 +864,35 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* A struct is a policy where a text says just that. */
+static void policies_that_no_text_says_are_refused(void **state)
+{
+	unsigned int valid = 0;
+
+	(void)state;
+	for (int codec = -8; codec < 16; codec++) {
+		for (int level = -40; level < 40; level++) {
+			for (int filter = -4; filter < 16; filter++) {
+				struct bale_codec_policy p,
+					q = { (uint8_t)codec, (int8_t)level,
+					      (uint8_t)filter };
+				char text[64];
+				bool said;
+
+				bale_codec_policy_text(q, text, sizeof(text));
+				said = !bale_codec_policy_parse(text, &p) &&
+				       p.codec == q.codec &&
+				       p.level == q.level &&
+				       p.filter == q.filter;
+				assert_int_equal(bale_codec_policy_valid(q),
+						 said);
+				valid += said;
+			}
+		}
+	}
+	assert_true(valid > 100);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -882,6 +911,7 @@ int main(void)
 		cmocka_unit_test(too_long_is_refused),
 		cmocka_unit_test(without_memory),
 		cmocka_unit_test(policies_parse_and_print),
+		cmocka_unit_test(policies_that_no_text_says_are_refused),
 		cmocka_unit_test(names_and_bounds),
 	};
 

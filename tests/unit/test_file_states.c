@@ -301,6 +301,34 @@ static void refused_growth_changes_nothing(void **state)
 	bale_inode_put(i);
 }
 
+/* What a rename puts over a file is stored before the name; when it cannot be,
+ * the name stays. */
+static void refused_order_keeps_the_name(void **state)
+{
+	struct fixture *f = *state;
+	struct bale_inode *old = fx_mk(f->root, "target", S_IFREG | 0644), *i;
+	struct bale_inode *fresh = fx_mk(f->root, "fresh", S_IFREG | 0644);
+
+	assert_int_equal(put(old, text, 100, 0), 0);
+	assert_int_equal(bale_fs_sync(f->fs), 0);
+	assert_int_equal(put(fresh, text, sizeof(text), 0), 0);
+	assert_int_equal(bale_fault_arm("flush.memory:1:ENOMEM"), 0);
+	assert_int_equal(
+		bale_dir_rename(f->root, "fresh", f->root, "target", 0),
+		-ENOMEM);
+	bale_fault_clear();
+	assert_int_equal(bale_dir_lookup(f->root, "target", &i), 0);
+	assert_ptr_equal(i, old);
+	bale_inode_put(i);
+	assert_int_equal(
+		bale_dir_rename(f->root, "fresh", f->root, "target", 0), 0);
+	assert_int_equal(bale_dir_lookup(f->root, "target", &i), 0);
+	assert_ptr_equal(i, fresh);
+	bale_inode_put(i);
+	bale_inode_put(old);
+	bale_inode_put(fresh);
+}
+
 /* After a failure that left memory ahead of the log no change is taken any
  * more; the store is as it was. */
 static struct bale_inode *failed_and_opened_again(struct fixture *f,
@@ -375,6 +403,7 @@ int main(void)
 		T(punched_patch_does_not_uncover_what_was_before),
 		T(punched_range_of_many_rows_is_a_hole),
 		T(refused_growth_changes_nothing),
+		T(refused_order_keeps_the_name),
 		T(refused_cut_stops_the_mount),
 		T(refused_share_stops_the_mount),
 	};
