@@ -29,6 +29,9 @@ enum {
 	OVERHEAD = 80 << 20,
 	DU_NS = 20000000,
 	LONGEST_MS = 500,
+	/* A shorter run says what the longest write was, and no more: one
+	 * pause of a busy machine would be all that it judges. */
+	JUDGED_S = 30,
 };
 
 /* What the segments may take on disk, for what lives in them. */
@@ -269,7 +272,12 @@ static void measure(struct load *l, double seconds, unsigned int percent)
 	       (double)live_bytes() / 1048576);
 	want(ratio < REST_RATIO, "stored/live after removal", ratio,
 	     REST_RATIO);
-	longest(&still, &work);
+	if (seconds >= JUDGED_S)
+		longest(&still, &work);
+	else
+		printf("longest write %.1f ms, held still %.1f\n",
+		       load_times_max_ms(&work.write),
+		       load_times_max_ms(&still.write));
 }
 
 int main(int argc, char **argv)
