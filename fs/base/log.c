@@ -2,13 +2,14 @@
 #include "fs/base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <syslog.h>
 
 static enum bale_log_level max_level = BALE_LOG_INFO;
 static const char *log_name = "balefs";
-static bool use_syslog;
+static atomic_bool use_syslog; /* set once other threads log already */
 static _Thread_local bool quiet;
 
 void bale_log_set_level(enum bale_log_level level)
